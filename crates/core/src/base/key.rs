@@ -1,0 +1,246 @@
+//! The only place that builds keys. Not a parser of foreign keys.
+//!
+//! Invariant: two different (namespace, parts) never give the same key, whatever the parts contain,
+//! because every byte outside a small safe set is percent-escaped.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+/// One family of entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Namespace {
+    /// `token_bl:{jti}`: is a token revoked.
+    TokenBlacklist,
+    /// `user_basic:{id}`: the user object.
+    UserBasic,
+    /// `jwt_payload:{jti}`: a verified payload, bound to the whole token.
+    JwtPayload,
+    /// `jwt_user:{id}`: the generation that a user's payloads must carry.
+    JwtUser,
+    /// `user_email:{sha256}`: which user has an address, without the address.
+    UserEmail,
+}
+
+impl Namespace {
+    /// All namespaces, in the order of their counters.
+    pub const ALL: [Namespace; 5] = [
+        Namespace::TokenBlacklist,
+        Namespace::UserBasic,
+        Namespace::JwtPayload,
+        Namespace::JwtUser,
+        Namespace::UserEmail,
+    ];
+
+    /// The name users see in keys, metrics and options.
+    pub fn name(self) -> &'static str {
+        match self {
+            Namespace::TokenBlacklist => "token_bl",
+            Namespace::UserBasic => "user_basic",
+            Namespace::JwtPayload => "jwt_payload",
+            Namespace::JwtUser => "jwt_user",
+            Namespace::UserEmail => "user_email",
+        }
+    }
+
+    /// Position in [`Namespace::ALL`].
+    pub fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// A complete key, ready for the store, with its namespace. Cloning is cheap.
+#[derive(Clone)]
+pub struct Key {
+    bytes: Arc<[u8]>,
+    namespace: Namespace,
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.bytes.hash(state);
+    }
+}
+
+/// The bytes of a key, for looking one up without building a [`Key`].
+pub struct KeyBytes<'a>(pub &'a [u8]);
+
+impl Hash for KeyBytes<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl quick_cache::Equivalent<Key> for KeyBytes<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        *self.0 == *key.bytes
+    }
+}
+
+impl Key {
+    /// The bytes as the store sees them.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The family this key belongs to.
+    pub fn namespace(&self) -> Namespace {
+        self.namespace
+    }
+
+    /// 32 bits that an entry carries, so that a reply that got under the wrong key is noticed.
+    pub fn fingerprint(&self) -> u32 {
+        let hash = fnv1a(&self.bytes);
+        (hash ^ (hash >> 32)) as u32
+    }
+
+    /// The cluster slot: CRC16 of the hash tag, or of the whole key.
+    pub fn slot(&self) -> u16 {
+        slot(&self.bytes)
+    }
+}
+
+impl fmt::Debug for Key {
+    /// Shows the namespace and a digest: a key part may be a token id.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}:#{:08x}", self.namespace.name(), self.fingerprint())
+    }
+}
+
+/// Builds keys under one prefix.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    prefix: Arc<str>,
+}
+
+impl Keys {
+    /// `prefix` is put in front of everything as it is; configuration has checked it.
+    pub fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.into() }
+    }
+
+    /// The key of `part` in `namespace`.
+    pub fn entry(&self, namespace: Namespace, part: &str) -> Key {
+        let mut bytes = Vec::with_capacity(self.prefix.len() + namespace.name().len() + 1 + part.len());
+        self.write(namespace, part, &mut bytes);
+        Key { bytes: bytes.into(), namespace }
+    }
+
+    /// Writes the key of `part` into `out`: for a look-up that must not allocate.
+    pub fn write(&self, namespace: Namespace, part: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.prefix.as_bytes());
+        out.extend_from_slice(namespace.name().as_bytes());
+        out.push(b':');
+        escape(part.as_bytes(), out);
+    }
+
+    /// The namespace of a key written under this prefix, read back from its bytes.
+    pub fn parse(&self, bytes: &[u8]) -> Option<Key> {
+        let rest = bytes.strip_prefix(self.prefix.as_bytes())?;
+        let name = &rest[..rest.iter().position(|byte| *byte == b':')?];
+        let namespace = Namespace::ALL.into_iter().find(|namespace| namespace.name().as_bytes() == name)?;
+        Some(Key { bytes: bytes.into(), namespace })
+    }
+
+    /// The key of the address index: a digest, so that no address is stored as a key.
+    pub fn email(&self, email: &str) -> Key {
+        let digest = Sha256::digest(email.as_bytes());
+        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.entry(Namespace::UserEmail, &hex)
+    }
+
+    /// The channel on which invalidations are announced.
+    pub fn channel(&self) -> String {
+        format!("{}bcos:invalidate", self.prefix)
+    }
+}
+
+fn escape(part: &[u8], out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for &byte in part {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
+            out.push(byte);
+        } else {
+            out.extend_from_slice(&[b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+        }
+    }
+}
+
+/// 64-bit FNV-1a: short, stable between versions, and only used for noticing mix-ups.
+pub fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// The cluster slot of a key: CRC16/XMODEM modulo 16384, of the part between the first braces if it
+/// is not empty.
+pub fn slot(key: &[u8]) -> u16 {
+    let tagged = key.iter().position(|byte| *byte == b'{').and_then(|open| {
+        let length = key[open + 1..].iter().position(|byte| *byte == b'}')?;
+        (length > 0).then(|| &key[open + 1..open + 1 + length])
+    });
+    crc16(tagged.unwrap_or(key)) % 16_384
+}
+
+fn crc16(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0_u16, |mut crc, byte| {
+        crc ^= u16::from(*byte) << 8;
+        for _ in 0..8 {
+            crc = if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
+        }
+        crc
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn slots_agree_with_the_server() {
+        // Figures from `CLUSTER KEYSLOT` of a real server.
+        for (key, expected) in [("foo", 12182), ("123456789", 12739), ("{user1000}.a", 3443)] {
+            assert_eq!(slot(key.as_bytes()), expected, "{key}");
+        }
+        assert_eq!(slot(b"{x}a"), slot(b"{x}b"));
+        assert_ne!(slot(b"{}a"), slot(b"{}b"));
+    }
+
+    #[test]
+    fn a_value_cannot_forge_another_key() {
+        let keys = Keys::new("app:");
+        let plain = keys.entry(Namespace::TokenBlacklist, "a");
+        assert_eq!(plain.bytes(), b"app:token_bl:a");
+        let hostile = keys.entry(Namespace::TokenBlacklist, "x:{y}*\n\u{e9}");
+        assert_eq!(hostile.bytes(), b"app:token_bl:x%3A%7By%7D%2A%0A%C3%A9");
+    }
+
+    #[test]
+    fn debug_output_hides_the_part() {
+        let key = Keys::new("").entry(Namespace::TokenBlacklist, "secret-token-id");
+        assert!(!format!("{key:?}").contains("secret"));
+    }
+
+    proptest! {
+        #[test]
+        fn keys_are_equal_only_for_equal_parts(a in ".{0,40}", b in ".{0,40}") {
+            let keys = Keys::new("p:");
+            let left = keys.entry(Namespace::UserBasic, &a);
+            let right = keys.entry(Namespace::UserBasic, &b);
+            prop_assert_eq!(left == right, a == b);
+            prop_assert!(left.bytes().iter().all(|byte| byte.is_ascii_graphic()));
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Every bound of the engine that is not a setting, with the reason for its size.
+
+/// Requests that may wait for the batching worker. At 4 us each this is a quarter of a second of
+/// backlog; beyond it a caller is better served by an error than by a longer queue.
+pub const SUBMIT_QUEUE: usize = 65_536;
+
+/// Requests that travel in one pipeline: large enough to amortise a write, small enough that the
+/// first reply of a burst is not held back by the last.
+pub const BATCH_REQUESTS: usize = 512;
+
+/// Keys of one MGET: restricted servers refuse 4,000 arguments.
+pub const MGET_KEYS: usize = 1_000;
+
+/// Hops a redirected command may take before the topology is called circular and rebuilt.
+pub const REDIRECTS: usize = 3;
+
+/// Longest key part in bytes before escaping: the widest column a key is made of is varchar(255).
+pub const KEY_PART_BYTES: usize = 1_024;
+
+/// Longest token text that is looked at: larger than any header a proxy lets through.
+pub const JWT_BYTES: usize = 16 * 1024;
+
+/// Largest payload that is stored for one entry of an authorization namespace.
+pub const ENTRY_BYTES: usize = 1024 * 1024;
+
+/// Invalidations that wait for the store. Beyond it a further one is refused with an error, since
+/// accepting it and forgetting it would be a silent hole.
+pub const PENDING_INVALIDATIONS: usize = 100_000;
+
+/// Keys of one replayed pipeline of pending invalidations.
+pub const REPLAY_CHUNK: usize = 500;
+
+/// Leases remembered between `getCached...` and `cache...` of one process.
+pub const SOFT_LEASES: usize = 10_000;
+
+/// Poll interval while another process loads: first and longest, in milliseconds.
+pub const WAIT_POLL_FIRST_MS: u64 = 2;
+/// See [`WAIT_POLL_FIRST_MS`].
+pub const WAIT_POLL_CAP_MS: u64 = 20;
+
+/// Reconnect and probe backoff, in milliseconds. The cap keeps recovery under two seconds.
+pub const PROBE_BASE_MS: u64 = 20;
+/// See [`PROBE_BASE_MS`].
+pub const PROBE_CAP_MS: u64 = 500;
+
+/// A subscription without a message (own heartbeat included) for this long is not healthy.
+pub const SUBSCRIPTION_SILENCE_MS: u64 = 1_500;
+/// Heartbeat interval on the invalidation channel while somebody listens.
+pub const SUBSCRIPTION_HEARTBEAT_MS: u64 = 400;
+
+/// Pipelines in flight towards the store at once.
+pub const BATCHES_IN_FLIGHT: usize = 64;

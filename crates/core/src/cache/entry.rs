@@ -1,0 +1,109 @@
+//! What a read finds and what a load brings. Data only.
+
+use bytes::Bytes;
+
+use crate::base::codec::{HEADER, Header, Kind};
+use crate::base::key::Key;
+use crate::telemetry::Tier;
+
+/// An answer of any tier.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// `Kind::Value` or `Kind::Negative`.
+    pub kind: Kind,
+    /// Version of the entry; 0 when it is not stored anywhere.
+    pub etag: u64,
+    /// The payload without its header.
+    pub payload: Bytes,
+    /// Number of the near copy, for the objects that the JS side keeps; 0 when there is none.
+    pub serial: u64,
+    /// Who answered.
+    pub tier: Tier,
+}
+
+impl Found {
+    /// Whether the source said "no such thing".
+    pub fn negative(&self) -> bool {
+        self.kind == Kind::Negative
+    }
+}
+
+/// What a loader brings from the source.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// `Kind::Value` or `Kind::Negative`.
+    pub kind: Kind,
+    /// What will be stored.
+    pub payload: Bytes,
+    /// For how long; 0 = answer it, do not store it.
+    pub ttl_ms: u64,
+}
+
+/// What a namespace says about an entry it finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Answer it.
+    Accept,
+    /// Outdated: load anew and replace it.
+    Stale,
+    /// Somebody else's, and valid for them: load anew and leave it.
+    Foreign,
+}
+
+/// The bytes under a key, understood.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stored {
+    /// Nothing.
+    Absent,
+    /// A value or a denial.
+    Entry { kind: Kind, etag: u64, payload: Bytes },
+    /// Somebody may fill.
+    Lease { token: u64, soft: bool },
+    /// Fills are refused.
+    Hold,
+    /// Not written by us, or not for this key, or of another schema.
+    Corrupt,
+}
+
+impl Stored {
+    /// Reads what the store returned for `key`.
+    pub fn read(key: &Key, schema: u8, bytes: Option<&Bytes>) -> Self {
+        let Some(bytes) = bytes else { return Stored::Absent };
+        match Header::decode(bytes) {
+            Some(header) if header.fingerprint == key.fingerprint() && header.schema == schema => {
+                match header.kind {
+                    Kind::Value | Kind::Negative => {
+                        Stored::Entry { kind: header.kind, etag: header.etag, payload: bytes.slice(HEADER..) }
+                    }
+                    Kind::Lease => Stored::Lease { token: header.etag, soft: false },
+                    Kind::SoftLease => Stored::Lease { token: header.etag, soft: true },
+                    Kind::Hold => Stored::Hold,
+                }
+            }
+            _ => Stored::Corrupt,
+        }
+    }
+}
+
+/// The bytes of an entry, lease or hold for `key`.
+pub fn encode(key: &Key, kind: Kind, schema: u8, etag: u64, payload: &[u8]) -> Bytes {
+    Header { kind, schema, fingerprint: key.fingerprint(), etag }.envelope(payload).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::key::{Keys, Namespace};
+
+    #[test]
+    fn an_entry_is_not_accepted_under_another_key_or_schema() {
+        let keys = Keys::new("p:");
+        let (mine, other) = (keys.entry(Namespace::UserBasic, "a"), keys.entry(Namespace::UserBasic, "b"));
+        let bytes = encode(&mine, Kind::Value, 1, 7, b"{}");
+        assert!(matches!(Stored::read(&mine, 1, Some(&bytes)), Stored::Entry { etag: 7, .. }));
+        assert_eq!(Stored::read(&other, 1, Some(&bytes)), Stored::Corrupt);
+        assert_eq!(Stored::read(&mine, 2, Some(&bytes)), Stored::Corrupt);
+        assert_eq!(Stored::read(&mine, 1, Some(&Bytes::from_static(b"x"))), Stored::Corrupt);
+        assert_eq!(Stored::read(&mine, 1, None), Stored::Absent);
+    }
+}

@@ -1,0 +1,101 @@
+//! The guard: the task that brings the store into service, takes it back after an outage, replays what
+//! was missed, and keeps the heartbeat of the announcements. It answers no reads.
+//!
+//! Invariant: the store is in service only after a probe and a complete replay, in this order.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::base::limits;
+use crate::store::valkey::Listener;
+use crate::store::{Op, Store};
+
+use super::tiered::Cache;
+
+/// Pause between two tries to replay while the store is in service but refuses a write.
+const RETRY_MS: u64 = 100;
+/// Pause between two probes of a store that is in service.
+const IDLE_PROBE_MS: u64 = 5_000;
+
+impl Cache {
+    /// Runs for ever; ends when the future is dropped.
+    pub async fn guard(&self) {
+        if matches!(self.store, Store::None) {
+            return;
+        }
+        loop {
+            // Read first: the lock must not live into the branch that awaits.
+            let due = self.breaker.lock().probe_in_ms(self.clock.now_ms());
+            match due {
+                Some(0) => self.try_recover().await,
+                Some(wait) => self.pause(wait).await,
+                None if self.pending.is_empty() => self.idle().await,
+                None => {
+                    if self.replay().await.is_err() {
+                        tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn try_recover(&self) {
+        self.breaker.lock().probing();
+        let outcome = match self.store.probe().await {
+            Ok(()) => self.replay().await,
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(()) => {
+                self.breaker.lock().recovered(self.clock.now_ms());
+                self.in_service.store(true, Ordering::SeqCst);
+                self.ever_in_service.store(true, Ordering::SeqCst);
+                tracing::info!(component = "store", mode = self.store.mode(), "the store is in service");
+                self.changed.notify_waiters();
+            }
+            Err(error) => {
+                tracing::debug!(component = "store", reason = ?error, "the store does not answer yet");
+                self.breaker.lock().probe_failed(self.clock.now_ms());
+            }
+        }
+    }
+
+    async fn idle(&self) {
+        let limit = if self.listens() { limits::SUBSCRIPTION_HEARTBEAT_MS } else { IDLE_PROBE_MS };
+        let woken = tokio::time::timeout(Duration::from_millis(limit), self.wake.notified()).await.is_ok();
+        if woken || !self.available() {
+            return;
+        }
+        if self.listens() {
+            let _ = self.exec(vec![Op::Announce(self.announcement(std::iter::empty()))]).await;
+        } else if let Err(error) = self.store.probe().await {
+            self.store_failed(&error);
+        }
+    }
+
+    /// For a store that no other process shares: nothing has to be heard, so it always is.
+    pub async fn alone(&self) {
+        loop {
+            self.heard_ms.store(self.clock.now_ms().max(1), Ordering::SeqCst);
+            self.pause(limits::SUBSCRIPTION_HEARTBEAT_MS).await;
+        }
+    }
+
+    async fn pause(&self, ms: u64) {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
+}
+
+impl Listener for Cache {
+    fn gap(&self) {
+        self.near.clear();
+        self.heard_ms.store(self.clock.now_ms().max(1), Ordering::SeqCst);
+    }
+
+    fn message(&self, payload: &[u8]) {
+        for key in payload.split(|byte| *byte == b'\n').filter_map(|bytes| self.keys.parse(bytes)) {
+            self.void_here(&key);
+        }
+        self.heard_ms.store(self.clock.now_ms().max(1), Ordering::SeqCst);
+    }
+}

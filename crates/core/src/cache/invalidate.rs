@@ -1,0 +1,178 @@
+//! The one way to void entries. It never reads the source and never decides what a value means.
+//!
+//! Invariant: from the moment `invalidate` is called this process does not answer the old value to a
+//! later caller, whether the store can be reached or not; when it resolves as acknowledged, no process
+//! does.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::base::codec::Kind;
+use crate::base::error::{Code, Error};
+use crate::base::key::Key;
+use crate::base::{jitter, limits};
+use crate::store::{Op, Store, StoreError};
+
+use super::entry::encode;
+use super::pending::Ticket;
+use super::tiered::{Cache, SCHEMA};
+
+/// Longest time an invalidation waits for a store that failed only just now.
+const PATIENCE_MS: u64 = 500;
+
+/// What an invalidation leaves behind.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Nothing: the next reader loads.
+    Delete,
+    /// Fills are refused for so long.
+    Hold { ms: u64 },
+    /// This value, whatever was there.
+    Mark { payload: Bytes, ttl_ms: u64 },
+}
+
+impl Effect {
+    pub(super) fn op(&self, key: &Key) -> Op {
+        match self {
+            Effect::Delete => Op::Delete(key.clone()),
+            Effect::Hold { ms } => Op::Put {
+                key: key.clone(),
+                value: encode(key, Kind::Hold, SCHEMA, jitter::token(), b""),
+                ttl_ms: *ms,
+            },
+            Effect::Mark { payload, ttl_ms } => {
+                let value = encode(key, Kind::Value, SCHEMA, jitter::token(), payload);
+                Op::Put { key: key.clone(), value, ttl_ms: *ttl_ms }
+            }
+        }
+    }
+}
+
+/// What became of an invalidation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Invalidation {
+    /// The store has it: true for every process.
+    pub acknowledged: bool,
+    /// The store has it not: true for this process, and sent again until the store has it.
+    pub queued: bool,
+}
+
+impl Cache {
+    /// Voids entries here and everywhere.
+    pub async fn invalidate(&self, targets: Vec<(Key, Effect)>) -> Result<Invalidation, Error> {
+        for (key, _) in &targets {
+            self.telemetry.of(key.namespace()).invalidations.up();
+            self.void_here(key);
+        }
+        if matches!(self.store, Store::None) {
+            return Ok(Invalidation { acknowledged: true, queued: false });
+        }
+        let mut tickets = Vec::with_capacity(targets.len());
+        for (key, effect) in &targets {
+            let Some(ticket) = self.pending.add(key, effect.clone()) else {
+                return Err(Error::new(
+                    Code::StoreUnavailable,
+                    "the store is out of service and no more invalidations can be queued; this one did not take effect elsewhere",
+                ));
+            };
+            tickets.push(ticket);
+        }
+        // A read that started before this line may have been given the old value between the two voids.
+        let acknowledged = self.send(&targets, &tickets).await || self.wait_for_replay(&targets).await;
+        for (key, _) in &targets {
+            self.void_here(key);
+        }
+        Ok(Invalidation { acknowledged, queued: !acknowledged })
+    }
+
+    /// Forgets an entry in this process: what an announcement of another process asks for.
+    pub(super) fn void_here(&self, key: &Key) {
+        self.near.invalidate(key);
+        self.flights.void(key);
+    }
+
+    /// Sends effects and, with them, the announcement. True when the store has all of them.
+    pub(super) async fn send(&self, targets: &[(Key, Effect)], tickets: &[Ticket]) -> bool {
+        let mut ops: Vec<Op> = targets.iter().map(|(key, effect)| effect.op(key)).collect();
+        ops.push(Op::Announce(self.announcement(targets.iter().map(|(key, _)| key))));
+        let replies = self.exec(ops).await;
+        self.settle(targets, tickets, &replies).await
+    }
+
+    pub(super) async fn settle(
+        &self,
+        targets: &[(Key, Effect)],
+        tickets: &[Ticket],
+        replies: &[crate::store::StoreResult],
+    ) -> bool {
+        let mut all = true;
+        for (((key, _), ticket), reply) in targets.iter().zip(tickets).zip(replies) {
+            match reply {
+                Ok(_) => self.pending.done(key, *ticket),
+                Err(error) => {
+                    all = false;
+                    if *error == StoreError::OutOfMemory {
+                        // No room for a mark: an absent entry sends readers to the source meanwhile.
+                        let _ = self.exec(vec![Op::Delete(key.clone())]).await;
+                    }
+                }
+            }
+        }
+        if !all {
+            self.wake.notify_one();
+        }
+        all
+    }
+
+    /// After a failure a moment ago the guard is about to send everything again: worth a short wait.
+    async fn wait_for_replay(&self, targets: &[(Key, Effect)]) -> bool {
+        let (_, since_ms) = self.breaker_state();
+        let left = (since_ms + PATIENCE_MS).saturating_sub(self.clock.now_ms());
+        if left == 0 && !self.available() {
+            return false;
+        }
+        let replayed = async {
+            loop {
+                let changed = self.changed.notified();
+                if targets.iter().all(|(key, _)| !self.pending.contains(key)) {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        tokio::time::timeout(Duration::from_millis(left.clamp(1, PATIENCE_MS)), replayed).await.is_ok()
+    }
+
+    pub(super) fn announcement<'a>(&self, keys: impl Iterator<Item = &'a Key>) -> Bytes {
+        let mut message = self.keys.channel().into_bytes();
+        for key in keys {
+            message.push(b'\n');
+            message.extend_from_slice(key.bytes());
+        }
+        message.into()
+    }
+
+    /// Replays what is pending, directly: the breaker is not closed yet when this runs.
+    pub(super) async fn replay(&self) -> Result<(), StoreError> {
+        while !self.pending.is_empty() {
+            let chunk = self.pending.some(limits::REPLAY_CHUNK);
+            let mut ops: Vec<Op> = chunk.iter().map(|(key, _, effect)| effect.op(key)).collect();
+            ops.push(Op::Announce(self.announcement(chunk.iter().map(|(key, _, _)| key))));
+            self.telemetry.round_trips.up();
+            self.telemetry.commands.add(ops.len() as u64);
+            let replies = self.store.exec(ops).await;
+            for ((key, ticket, _), reply) in chunk.iter().zip(replies) {
+                match reply {
+                    Ok(_) => {
+                        self.void_here(key);
+                        self.pending.done(key, *ticket);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        self.changed.notify_waiters();
+        Ok(())
+    }
+}

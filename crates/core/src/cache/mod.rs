@@ -1,0 +1,17 @@
+//! Entries: the fenced fill, flights, the near cache, invalidation, and the guard of the store.
+//! Not a namespace: what an entry means is decided in `auth`.
+//!
+//! Invariant: a value that was read from the source before an acknowledged invalidation is never
+//! answered to a call that started after it (model: `tests/fenced_fill_model.rs`).
+
+pub mod entry;
+pub mod flight;
+pub mod guard;
+pub mod invalidate;
+pub mod near;
+pub mod pending;
+pub mod tiered;
+
+pub use entry::{Found, Loaded, Verdict};
+pub use invalidate::{Effect, Invalidation};
+pub use tiered::Cache;

@@ -1,0 +1,150 @@
+//! What the configuration means.
+//!
+//! Not where it came from: after this step nothing asks for a variable again.
+//!
+//! Invariant: resolving is pure and total; it reports every mistake, and settings that exist are
+//! sound.
+
+use super::error::{ConfigError, ConfigErrors};
+use super::near::{NearSettings, resolve_near};
+use super::raw::Raw;
+use super::schema::{SchemaMapping, resolve_schema};
+use super::secret::Secret;
+use super::store::{StoreSettings, resolve_store};
+use super::values::Values;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    pub store: StoreSettings,
+    pub source: SourceSettings,
+    pub near: NearSettings,
+    pub analytics: AnalyticsSettings,
+    pub runtime: RuntimeSettings,
+    pub jwt: JwtSettings,
+    pub schema: SchemaMapping,
+    pub log: LogLevel,
+    pub metrics: bool,
+    /// Accepted, but probably not meant: one sentence each, to be logged as a warning.
+    pub notices: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceSettings {
+    pub url: Option<Secret>,
+    /// Only when it is configured separately; see [`SourceSettings::analytics`].
+    pub analytics_url: Option<Secret>,
+    pub pool_max: u32,
+    pub pgbouncer: bool,
+    pub deadline_ms: u64,
+    pub bulkhead: usize,
+    pub bulkhead_queue: usize,
+}
+
+impl SourceSettings {
+    /// The analytics database, which is the application's unless told otherwise.
+    pub fn analytics(&self) -> Option<&Secret> {
+        self.analytics_url.as_ref().or(self.url.as_ref())
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnalyticsSettings {
+    pub ttl_s: u64,
+    pub batch_rows: usize,
+    pub query_timeout_ms: u64,
+    pub warming: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeSettings {
+    pub worker_threads: usize,
+    pub spin_us: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JwtSettings {
+    /// In the order they are tried; never empty.
+    pub user_claims: Vec<String>,
+}
+
+/// Ordered: a record is handed out when its level is not above the configured one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+pub fn resolve(raw: &Raw) -> Result<Settings, ConfigErrors> {
+    resolve_after(raw, Vec::new())
+}
+
+/// `resolve`, with the mistakes that were found before.
+pub(crate) fn resolve_after(raw: &Raw, mut errors: Vec<ConfigError>) -> Result<Settings, ConfigErrors> {
+    let values = Values::read(raw, &mut errors);
+    let settings = meaning(&values, raw, &mut errors);
+    if errors.is_empty() { Ok(settings) } else { Err(ConfigErrors(errors)) }
+}
+
+fn meaning(values: &Values<'_>, raw: &Raw, errors: &mut Vec<ConfigError>) -> Settings {
+    let mut notices = Vec::new();
+    let store = resolve_store(values, errors, &mut notices);
+    let source = source(values);
+    if store.lease_ms <= source.deadline_ms {
+        notices.push(
+            "CACHE_LEASE_MS is not longer than CACHE_SOURCE_DEADLINE_MS: a slow load loses the right to \
+             store what it read."
+                .to_owned(),
+        );
+    }
+    Settings {
+        store,
+        source,
+        near: resolve_near(values.number("CACHE_NEAR_BYTES"), &raw.near, errors),
+        analytics: AnalyticsSettings {
+            ttl_s: values.number("CACHE_TTL"),
+            batch_rows: values.number("CACHE_BATCH_SIZE"),
+            query_timeout_ms: values.number("CACHE_QUERY_TIMEOUT"),
+            warming: values.flag("ENABLE_CACHE_WARMING"),
+        },
+        runtime: RuntimeSettings {
+            worker_threads: values.number("CACHE_WORKER_THREADS"),
+            spin_us: values.number("CACHE_SPIN_US"),
+        },
+        jwt: JwtSettings { user_claims: values.list("JWT_USER_CLAIMS") },
+        schema: resolve_schema(values.list("CACHE_SCHEMA_ALLOW"), &raw.schema, errors),
+        log: log_level(values.text("REDIS_LOG")),
+        metrics: values.flag("CACHE_METRICS_ENABLED"),
+        notices,
+    }
+}
+
+fn source(values: &Values<'_>) -> SourceSettings {
+    SourceSettings {
+        url: values.secret("DATABASE_URL"),
+        analytics_url: values.secret("ANALYTICS_DATABASE_URL"),
+        pool_max: values.number("DATABASE_POOL_MAX"),
+        pgbouncer: values.flag("DATABASE_PGBOUNCER"),
+        deadline_ms: values.number("CACHE_SOURCE_DEADLINE_MS"),
+        bulkhead: values.number("CACHE_BULKHEAD"),
+        bulkhead_queue: values.number("CACHE_BULKHEAD_QUEUE"),
+    }
+}
+
+fn log_level(word: Option<&str>) -> LogLevel {
+    match word {
+        Some("off") => LogLevel::Off,
+        Some("error") => LogLevel::Error,
+        Some("info") => LogLevel::Info,
+        Some("debug") => LogLevel::Debug,
+        Some("trace") => LogLevel::Trace,
+        _ => LogLevel::Warn,
+    }
+}
+
+#[cfg(test)]
+#[path = "settings_tests.rs"]
+mod tests;

@@ -1,0 +1,173 @@
+//! Settings become parts. The only place that knows both.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use tokio::runtime::Handle;
+
+use crate::base::clock::Clock;
+use crate::base::error::{Code, Error};
+use crate::base::key::{Keys, Namespace};
+use crate::cache::Cache;
+use crate::cache::near::Near;
+use crate::cache::tiered::{NearMode, Times};
+use crate::config::{self, ConnectionMode, Settings, StoreKind, ValkeySettings};
+use crate::source::statements::{Names, Statements};
+use crate::source::{self, Source};
+use crate::store::embedded::Embedded;
+use crate::store::valkey::{self, Valkey};
+use crate::store::{Store, sim::Sim};
+use crate::telemetry::Telemetry;
+
+use super::Core;
+
+pub(super) fn core(settings: Settings, runtime: &Handle) -> Result<Core, Error> {
+    let telemetry = Arc::new(Telemetry::default());
+    let clock = Clock::system();
+    let store = match &settings.store.kind {
+        StoreKind::None => Store::None,
+        StoreKind::Embedded { bytes } => Store::Embedded(Embedded::new(*bytes as usize, clock.clone())),
+        StoreKind::Valkey(valkey) => {
+            Store::Valkey(Box::new(Valkey::new(valkey_options(valkey, &settings)?, telemetry.clone())))
+        }
+    };
+    assemble(settings, store, clock, telemetry, runtime)
+}
+
+impl Core {
+    /// A core over a simulated store, for tests.
+    pub fn simulated(settings: Settings, clock: Clock, runtime: &Handle) -> Result<Self, Error> {
+        let store = Store::Sim(Sim::new(clock.clone()));
+        assemble(settings, store, clock, Arc::default(), runtime)
+    }
+}
+
+fn assemble(
+    settings: Settings,
+    store: Store,
+    clock: Clock,
+    telemetry: Arc<Telemetry>,
+    runtime: &Handle,
+) -> Result<Core, Error> {
+    let times = Times {
+        lease_ms: settings.store.lease_ms,
+        wait_ms: settings.store.flight_wait_ms,
+        connect_ms: settings.store.connect_timeout_ms,
+    };
+    let keys = Keys::new(&settings.store.key_prefix);
+    let cache = Cache::new(
+        store,
+        Near::new(settings.near.bytes),
+        keys,
+        clock.clone(),
+        telemetry.clone(),
+        times,
+        modes(&settings),
+    );
+    // The pools spawn their tasks where they are made.
+    let _inside = runtime.enter();
+    let source = Source::new(
+        source_options(&settings),
+        Statements::new(&SchemaNames(&settings)),
+        clock.clone(),
+        telemetry.clone(),
+    )?;
+    for notice in &settings.notices {
+        tracing::warn!(component = "config", "{notice}");
+    }
+    Ok(Core {
+        started_ms: clock.now_ms(),
+        cache,
+        source,
+        settings,
+        telemetry,
+        peeked: parking_lot::Mutex::new(HashMap::default()),
+        leads: parking_lot::Mutex::new(HashMap::default()),
+        next_lead: AtomicU64::new(0),
+        closing: AtomicBool::new(false),
+    })
+}
+
+/// Listens for announcements as long as the engine runs.
+pub(super) async fn listen(core: &Core) {
+    match &core.cache.store {
+        Store::Valkey(store) => valkey::subscribe(store, &core.cache.keys.channel(), &core.cache).await,
+        // One process, one store: every invalidation is a local one.
+        _ => core.cache.alone().await,
+    }
+}
+
+fn modes(settings: &Settings) -> [NearMode; Namespace::ALL.len()] {
+    Namespace::ALL.map(|namespace| {
+        let name = match namespace {
+            // A generation is kept the way the payloads that depend on it are.
+            Namespace::JwtUser => Namespace::JwtPayload.name(),
+            other => other.name(),
+        };
+        match settings.near.mode(name) {
+            config::NearMode::Validated => NearMode::Validated,
+            config::NearMode::Bounded { max_age_ms } => NearMode::Bounded { max_age_ms },
+            config::NearMode::Off => NearMode::Off,
+        }
+    })
+}
+
+fn valkey_options(valkey: &ValkeySettings, settings: &Settings) -> Result<valkey::Options, Error> {
+    let tls = match &valkey.tls {
+        None => None,
+        Some(tls) => Some(valkey::Tls { ca_pem: tls.ca_path.as_deref().map(read_ca).transpose()? }),
+    };
+    let mut seeds = vec![(valkey.host.clone(), valkey.port)];
+    seeds.extend(valkey.seeds.iter().map(|seed| (seed.host.clone(), seed.port)));
+    Ok(valkey::Options {
+        seeds,
+        username: valkey.username.clone(),
+        password: valkey.password.as_ref().map(|password| password.expose().to_owned()),
+        db: i64::from(valkey.database),
+        tls,
+        mode: match valkey.mode {
+            ConnectionMode::Auto => valkey::Mode::Auto,
+            ConnectionMode::Standalone => valkey::Mode::Standalone,
+            ConnectionMode::Cluster => valkey::Mode::Cluster,
+        },
+        deadline_ms: settings.store.deadline_ms,
+        connect_timeout_ms: settings.store.connect_timeout_ms,
+    })
+}
+
+fn read_ca(path: &str) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(|error| Error {
+        code: Code::Config,
+        message: format!("REDIS_TLS_CA is not accepted: the path of a readable PEM file ({})", error.kind())
+            .into(),
+        field: Some("REDIS_TLS_CA"),
+    })
+}
+
+fn source_options(settings: &Settings) -> source::Options {
+    let source = &settings.source;
+    source::Options {
+        url: source.url.as_ref().map(|url| url.expose().to_owned()),
+        analytics_url: source.analytics_url.as_ref().map(|url| url.expose().to_owned()),
+        pool_max: source.pool_max,
+        pooled: source.pgbouncer,
+        deadline_ms: source.deadline_ms,
+        bulkhead: source.bulkhead,
+        queue: source.bulkhead_queue,
+    }
+}
+
+/// Table and column names, checked by the configuration and quoted here.
+struct SchemaNames<'a>(&'a Settings);
+
+impl Names for SchemaNames<'_> {
+    fn table(&self, table: &str) -> String {
+        let (schema, table) = self.0.schema.table(table);
+        format!("\"{schema}\".\"{table}\"")
+    }
+
+    fn column(&self, table: &str, column: &str) -> String {
+        format!("\"{}\"", self.0.schema.column(table, column))
+    }
+}

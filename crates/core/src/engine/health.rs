@@ -1,0 +1,264 @@
+//! What the engine says of itself: health, metrics, Prometheus text. Read-only.
+
+use std::sync::atomic::Ordering;
+
+use serde_json::{Value, json};
+
+use crate::base::key::Namespace;
+use crate::store::Store;
+use crate::store::breaker::State;
+use crate::telemetry::{Histogram, prometheus};
+
+use super::Core;
+
+/// State of one tier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Component {
+    /// Works.
+    Healthy,
+    /// Does not answer.
+    Down,
+    /// Not configured.
+    Off,
+}
+
+/// State of the engine.
+pub struct Health {
+    /// The shared tier.
+    pub store: Component,
+    /// Postgres, asked just now.
+    pub source: Component,
+    details: Value,
+}
+
+impl Health {
+    /// As `EngineHealth` of the TypeScript surface.
+    pub fn json(&self) -> String {
+        self.details.to_string()
+    }
+}
+
+impl Core {
+    /// `closed`, `open`, `half-open`.
+    pub fn breaker_name(&self) -> &'static str {
+        match self.cache.breaker_state().0 {
+            State::Closed => "closed",
+            State::Open { .. } => "open",
+            State::HalfOpen => "half-open",
+        }
+    }
+
+    /// Asks the source and reports every tier.
+    pub async fn health(&self) -> Health {
+        let source_error = if self.source.configured() { self.source.ping().await.err() } else { None };
+        let source = match (&source_error, self.source.configured()) {
+            (_, false) => Component::Off,
+            (Some(_), true) => Component::Down,
+            (None, true) => Component::Healthy,
+        };
+        let store = match &self.cache.store {
+            Store::None => Component::Off,
+            _ if self.cache.available() => Component::Healthy,
+            _ => Component::Down,
+        };
+        let (status, reason) = match (store, source) {
+            (Component::Down, Component::Down) => {
+                ("down", Some("neither the store nor the database answers"))
+            }
+            (Component::Down, Component::Off) => {
+                ("down", Some("the store does not answer and no database is configured"))
+            }
+            (Component::Down, _) => {
+                ("degraded", Some("the store does not answer; every read goes to the database"))
+            }
+            (_, Component::Down) => {
+                ("degraded", Some("the database does not answer; only cached entries are served"))
+            }
+            _ => ("healthy", None),
+        };
+        let since = |ms: u64| {
+            iso(self.cache.clock.unix_ms().saturating_sub(self.cache.clock.now_ms().saturating_sub(ms)))
+        };
+        let (_, breaker_ms) = self.cache.breaker_state();
+        let store_since = since(if store == Component::Off { self.started_ms } else { breaker_ms });
+        let source_since = since(self.source.since_ms().unwrap_or(self.started_ms));
+        let (entries, bytes, capacity) = self.cache.near.usage();
+        let subscription = match (self.cache.listens(), self.cache.hears()) {
+            (false, _) => "off",
+            (true, true) => "healthy",
+            (true, false) => "unhealthy",
+        };
+        let since = if source == Component::Down { &source_since } else { &store_since };
+        let details = json!({
+            "status": status,
+            "reason": reason,
+            "since": since,
+            "store": {
+                "status": name(store),
+                "kind": self.cache.store.kind(),
+                "mode": self.cache.store.mode(),
+                "breaker": self.breaker_name(),
+                "reason": (store == Component::Down).then_some("the circuit breaker is open"),
+                "since": store_since,
+                "pendingInvalidations": self.cache.pending.len(),
+                "subscription": subscription,
+            },
+            "source": {
+                "status": name(source),
+                "reason": source_error.as_ref().map(|error| error.message.to_string()),
+                "since": source_since,
+            },
+            "near": { "entries": entries, "bytes": bytes, "capacityBytes": capacity },
+        });
+        Health { store, source, details }
+    }
+
+    /// As `MetricsSnapshot` of the TypeScript surface.
+    pub fn metrics(&self, logs_dropped: u64) -> Value {
+        let telemetry = &self.telemetry;
+        let (entries, bytes, capacity) = self.cache.near.usage();
+        let (running, queued) = self.source.load();
+        let by_name: serde_json::Map<String, Value> =
+            self.source.counts().map(|(name, count)| (name.to_owned(), count.into())).collect();
+        let namespaces: serde_json::Map<String, Value> =
+            Namespace::ALL.iter().map(|one| (one.name().to_owned(), self.namespace(*one))).collect();
+        json!({
+            "uptimeMs": self.cache.clock.now_ms().saturating_sub(self.started_ms),
+            "store": {
+                "kind": self.cache.store.kind(),
+                "connected": self.cache.available(),
+                "breaker": self.breaker_name(),
+                "breakerOpened": telemetry.breaker_opened.get(),
+                "roundTrips": telemetry.round_trips.get(),
+                "commands": telemetry.commands.get(),
+                "errors": telemetry.store_errors.get(),
+                "timeouts": telemetry.store_timeouts.get(),
+                "redirects": telemetry.redirects.get(),
+                "pendingInvalidations": self.cache.pending.len(),
+            },
+            "source": {
+                "statements": telemetry.statements.get(),
+                "errors": telemetry.source_errors.get(),
+                "timeouts": telemetry.source_timeouts.get(),
+                "inFlight": running,
+                "queued": queued,
+                "statementsByName": by_name,
+            },
+            "near": { "entries": entries, "bytes": bytes, "capacityBytes": capacity },
+            "namespaces": namespaces,
+            "bridge": {
+                "submitted": telemetry.submitted.get(),
+                "settled": telemetry.settled.get(),
+                "batches": telemetry.batches.get(),
+                "rejectedOverload": telemetry.overloaded.get(),
+            },
+            "logs": { "dropped": logs_dropped },
+        })
+    }
+
+    fn namespace(&self, namespace: Namespace) -> Value {
+        let stats = self.telemetry.of(namespace);
+        let latency = |histogram: &Histogram| {
+            json!({
+                "count": histogram.count(),
+                "p50Us": histogram.quantile_us(0.5),
+                "p90Us": histogram.quantile_us(0.9),
+                "p99Us": histogram.quantile_us(0.99),
+                "maxUs": histogram.max_us(),
+            })
+        };
+        json!({
+            "near": stats.near.get(),
+            "store": stats.store.get(),
+            "source": stats.source.get(),
+            "negative": stats.negative.get(),
+            "loads": stats.loads.get(),
+            "waits": stats.waits.get(),
+            "takeovers": stats.takeovers.get(),
+            "fills": stats.fills.get(),
+            "fillsRefused": stats.fills_refused.get(),
+            "invalidations": stats.invalidations.get(),
+            "corrupt": stats.corrupt.get(),
+            "errors": stats.errors.get(),
+            "latency": {
+                "near": latency(&stats.latency[0]),
+                "store": latency(&stats.latency[1]),
+                "source": latency(&stats.latency[2]),
+            },
+        })
+    }
+
+    /// Prometheus text.
+    pub fn prometheus(&self) -> String {
+        let (entries, bytes, _) = self.cache.near.usage();
+        prometheus(
+            &self.telemetry,
+            &[
+                (
+                    "bcos_store_in_service",
+                    "1 while the store is in service.",
+                    f64::from(u8::from(self.cache.available())),
+                ),
+                (
+                    "bcos_source_reachable",
+                    "1 while the database answers.",
+                    f64::from(u8::from(self.source.reachable())),
+                ),
+                (
+                    "bcos_pending_invalidations",
+                    "Invalidations the store has not acknowledged.",
+                    self.cache.pending.len() as f64,
+                ),
+                ("bcos_near_entries", "Entries of the near cache.", entries as f64),
+                ("bcos_near_bytes", "Bytes of the near cache.", bytes as f64),
+                (
+                    "bcos_closing",
+                    "1 once the engine is closing.",
+                    f64::from(u8::from(self.closing.load(Ordering::Relaxed))),
+                ),
+            ],
+        )
+    }
+}
+
+fn name(component: Component) -> &'static str {
+    match component {
+        Component::Healthy => "healthy",
+        Component::Down => "down",
+        Component::Off => "not-configured",
+    }
+}
+
+/// ISO-8601 of Unix milliseconds, UTC.
+fn iso(unix_ms: u64) -> String {
+    let (days, ms) = (unix_ms / 86_400_000, unix_ms % 86_400_000);
+    // Days since 0000-03-01, so that a leap day is the last day of its year.
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", ms % 1_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::iso;
+
+    #[test]
+    fn dates() {
+        for (ms, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (1_795_168_226_667, "2026-11-20T09:50:26.667Z"),
+            (4_107_542_399_999, "2100-02-28T23:59:59.999Z"),
+        ] {
+            assert_eq!(iso(ms), text);
+        }
+    }
+}

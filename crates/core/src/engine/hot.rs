@@ -1,0 +1,162 @@
+//! The hot half of a read: what to ask the store, and whether its reply is the answer. No I/O here: the
+//! worker sends the operations of a whole batch together.
+
+use crate::auth::jwt::JwtSubject;
+use crate::auth::token::{self, TokenSubject};
+use crate::auth::user::UserSubject;
+use crate::base::error::Error;
+use crate::base::key::Namespace;
+use crate::cache::Found;
+use crate::cache::tiered::{Asked, Judged, Look, Subject};
+use crate::store::{Op, StoreResult};
+use crate::telemetry::Tier;
+
+use super::{Core, Outcome, Request};
+
+/// What becomes of a request before the store is asked.
+pub(super) enum Plan {
+    /// Settled already.
+    Now(Outcome),
+    /// Its reply may settle it.
+    Hot(Hot),
+    /// It needs a task.
+    Task,
+}
+
+/// What is read.
+pub(super) enum Read {
+    Token(TokenSubject),
+    User(UserSubject),
+    Jwt(Box<JwtSubject>),
+}
+
+impl Read {
+    pub(super) fn subject(&self) -> &dyn Subject {
+        match self {
+            Read::Token(subject) => subject,
+            Read::User(subject) => subject,
+            Read::Jwt(subject) => &**subject,
+        }
+    }
+
+    /// The answer as the caller gets it.
+    pub(super) fn outcome(&self, found: &Found) -> Outcome {
+        match self {
+            Read::Token(_) => Outcome::Bool(token::revoked(&found.payload)),
+            _ if found.negative() => Outcome::Nothing,
+            // A near copy was handed out with its text before; the caller asks again if it lost it.
+            _ if found.tier == Tier::Near => Outcome::Object { serial: found.serial, text: None },
+            Read::User(_) => Outcome::Object { serial: found.serial, text: Some(found.payload.clone()) },
+            Read::Jwt(_) => {
+                Outcome::Object { serial: found.serial, text: Some(JwtSubject::json(&found.payload)) }
+            }
+        }
+    }
+}
+
+/// A read on its way.
+pub(super) struct Hot {
+    pub(super) read: Read,
+    look: Option<Look>,
+    /// Set once the reply was judged.
+    pub(super) asked: Option<Asked>,
+    /// There is another version than the near copy.
+    pub(super) changed: bool,
+    ops: usize,
+}
+
+impl Hot {
+    pub(super) fn ops(&self) -> usize {
+        self.ops
+    }
+}
+
+impl Core {
+    pub(super) fn plan(&self, request: &Request, ops: &mut Vec<Op>, started_us: u64) -> Plan {
+        let keys = &self.cache.keys;
+        let read = match request {
+            Request::TokenIsBlacklisted { jti } | Request::TokenStatus { jti } => {
+                TokenSubject::new(keys, jti).map(|one| Some(Read::Token(one)))
+            }
+            Request::UserById { user_id } | Request::CachedUser { user_id } => {
+                UserSubject::new(keys, user_id).map(|one| Some(Read::User(one)))
+            }
+            Request::CachedJwt { token } => self.jwt(token).map(|one| one.map(Box::new).map(Read::Jwt)),
+            Request::BeginJwt { token, .. } => match self.jwt(token) {
+                Ok(Some(subject)) => Ok(Some(Read::Jwt(Box::new(subject)))),
+                // Not cacheable: the caller verifies, and nothing is remembered.
+                Ok(None) => return Plan::Now(Outcome::Lead(0)),
+                Err(error) => Err(error),
+            },
+            _ => return Plan::Task,
+        };
+        match read {
+            Err(error) => Plan::Now(Outcome::Failed(error)),
+            Ok(None) => Plan::Now(Outcome::Nothing),
+            Ok(Some(read)) => self.start(read, ops, started_us),
+        }
+    }
+
+    fn start(&self, read: Read, ops: &mut Vec<Op>, started_us: u64) -> Plan {
+        if let Some(found) = self.unasked(&read) {
+            self.count(&read, &found, started_us);
+            return Plan::Now(read.outcome(&found));
+        }
+        let look = self.cache.look(read.subject(), ops);
+        Plan::Hot(Hot { ops: look.ops, look: Some(look), read, asked: None, changed: false })
+    }
+
+    /// A near copy that needs no confirmation: a revoked token, or a `bounded` namespace.
+    fn unasked(&self, read: &Read) -> Option<Found> {
+        let key = read.subject().key();
+        let near = match read {
+            Read::Token(_) => self.cache.near.get(key, self.cache.clock.now_ms())?,
+            Read::User(_) => self.cache.bounded(Namespace::UserBasic, key.bytes())?,
+            Read::Jwt(subject) => {
+                let near = self.cache.bounded(Namespace::JwtPayload, key.bytes())?;
+                let generation = self.cache.bounded(Namespace::JwtUser, subject.user().bytes())?.etag;
+                let accepted = subject.judge(near.kind, &near.payload, Some(generation))
+                    == crate::cache::Verdict::Accept;
+                accepted.then_some(near)?
+            }
+        };
+        Some(Found {
+            kind: near.kind,
+            etag: near.etag,
+            payload: near.payload.clone(),
+            serial: near.serial,
+            tier: Tier::Near,
+        })
+    }
+
+    /// Judges the replies; `None` = it needs a task.
+    pub(super) fn settle_hot(
+        &self,
+        hot: &mut Hot,
+        replies: &[StoreResult],
+        started_us: u64,
+    ) -> Option<Outcome> {
+        let look = hot.look.take()?;
+        match self.cache.judge(hot.read.subject(), look, replies) {
+            Judged::Found(found) => {
+                self.count(&hot.read, &found, started_us);
+                return Some(hot.read.outcome(&found));
+            }
+            Judged::Changed(asked) => {
+                hot.asked = Some(asked);
+                hot.changed = true;
+            }
+            Judged::Miss(asked) => hot.asked = Some(asked),
+        }
+        None
+    }
+
+    pub(super) fn count(&self, read: &Read, found: &Found, started_us: u64) {
+        let us = self.cache.clock.now_us().saturating_sub(started_us);
+        self.telemetry.of(read.subject().key().namespace()).answered(found.tier, found.negative(), us);
+    }
+
+    pub(super) fn jwt(&self, token: &str) -> Result<Option<JwtSubject>, Error> {
+        JwtSubject::new(&self.cache.keys, &self.settings.jwt.user_claims, token, self.cache.clock.unix_ms())
+    }
+}

@@ -1,0 +1,242 @@
+//! One configured instance: the pools, the tasks, the lifecycle. A value, not a global: a test makes
+//! several of them in one process to act as several instances.
+//!
+//! ```text
+//! submit -> queue -> worker (one batch, one round trip) -> settled
+//!                        \-> a task per request that must wait, load, or write
+//! ```
+//!
+//! Invariant: every request that was accepted is settled exactly once, by its answer, its deadline or
+//! the end of the engine.
+
+mod auth;
+mod build;
+mod health;
+mod hot;
+mod worker;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::auth::jwt::JwtSubject;
+use crate::base::error::{Code, Error};
+use crate::base::key::Key;
+use crate::base::limits;
+use crate::cache::tiered::{Lease, LoadRight};
+use crate::cache::{Cache, Invalidation};
+use crate::config::Settings;
+use crate::source::{Revocation, Source};
+use crate::telemetry::Telemetry;
+
+pub use health::{Component, Health};
+pub use worker::Ticket;
+
+/// What the surface may ask for.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// `isTokenBlacklisted`.
+    TokenIsBlacklisted { jti: String },
+    /// `getCachedTokenBlacklistStatus`.
+    TokenStatus { jti: String },
+    /// `cacheTokenBlacklistStatus`.
+    CacheTokenStatus { jti: String, revoked: bool },
+    /// `invalidateTokenCache`.
+    InvalidateToken { jti: String },
+    /// `blacklistToken`.
+    BlacklistToken(Box<Revocation>),
+    /// `invalidateAllUserTokens`.
+    InvalidateUserTokens { user_id: String },
+    /// `getUserById`.
+    UserById { user_id: String },
+    /// `getUserByEmail`.
+    UserByEmail { email: String },
+    /// `getCachedUserBasic`.
+    CachedUser { user_id: String },
+    /// `cacheUserBasic`.
+    CacheUser { user_id: String, json: String },
+    /// `invalidateUserCache`.
+    InvalidateUser { user_id: String },
+    /// `getCachedJWTPayload`.
+    CachedJwt { token: String },
+    /// `cacheJWTPayload`.
+    CacheJwt { token: String, json: String },
+    /// `invalidateJWTPayload`.
+    InvalidateJwt { jti: String },
+    /// First half of `verifyTokenCached`.
+    BeginJwt { token: String, env: u64 },
+    /// Second half of it: the payload, or that `verify` failed.
+    EndJwt { lead: u64, json: Option<String> },
+    /// `getHealth`.
+    Health,
+}
+
+/// What a request ends with.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// `null`.
+    Nothing,
+    /// A boolean.
+    Bool(bool),
+    /// An object. `text` is its JSON unless the asking side is expected to know number `serial`.
+    Object { serial: u64, text: Option<Bytes> },
+    /// The caller must run its loader and end it under this number.
+    Lead(u64),
+    /// Somebody else's loader failed; its error is kept under this number.
+    LoaderFailed(u64),
+    /// What became of an invalidation, and whether a row was inserted.
+    Invalidated(Invalidation, Option<bool>),
+    /// JSON text.
+    Json(String),
+    /// An error.
+    Failed(Error),
+}
+
+impl From<Error> for Outcome {
+    fn from(error: Error) -> Self {
+        Outcome::Failed(error)
+    }
+}
+
+impl<T: Into<Outcome>> From<Result<T, Error>> for Outcome {
+    fn from(result: Result<T, Error>) -> Self {
+        result.map_or_else(Outcome::Failed, Into::into)
+    }
+}
+
+impl From<Invalidation> for Outcome {
+    fn from(done: Invalidation) -> Self {
+        Outcome::Invalidated(done, None)
+    }
+}
+
+/// A load that the JS side runs.
+struct JsLead {
+    right: LoadRight,
+    subject: JwtSubject,
+    env: u64,
+}
+
+/// Everything but the queue: shared by the worker and the tasks.
+pub struct Core {
+    /// The two cached tiers.
+    pub cache: Cache,
+    /// The third tier.
+    pub source: Source,
+    /// What was configured.
+    pub settings: Settings,
+    /// Counts.
+    pub telemetry: Arc<Telemetry>,
+    /// Leases of callers that peeked and may bring a value.
+    peeked: Mutex<HashMap<Key, (Lease, u64), ahash::RandomState>>,
+    /// Loads that the JS side runs, by number.
+    leads: Mutex<HashMap<u64, JsLead, ahash::RandomState>>,
+    next_lead: AtomicU64,
+    started_ms: u64,
+    closing: AtomicBool,
+}
+
+/// A running engine. `T` is how the surface hears of a settled request.
+pub struct Engine<T: Ticket> {
+    core: Arc<Core>,
+    queue: mpsc::Sender<worker::Job<T>>,
+    runtime: Handle,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl<T: Ticket> Engine<T> {
+    /// Starts an engine on `runtime`. Connects in the background; nothing is awaited.
+    pub fn start(settings: Settings, runtime: &Handle) -> Result<Self, Error> {
+        let core = Arc::new(build::core(settings, runtime)?);
+        Ok(Self::run(core, runtime))
+    }
+
+    /// Starts the tasks of a core that was put together elsewhere: for tests.
+    pub fn run(core: Arc<Core>, runtime: &Handle) -> Self {
+        let (queue, jobs) = mpsc::channel(limits::SUBMIT_QUEUE);
+        let guard = core.clone();
+        let work = core.clone();
+        let mut tasks = vec![
+            runtime.spawn(async move { guard.cache.guard().await }),
+            runtime.spawn(worker::run(work, jobs)),
+        ];
+        if core.cache.listens() {
+            let listener = core.clone();
+            tasks.push(runtime.spawn(async move { build::listen(&listener).await }));
+        }
+        Self { core, queue, runtime: runtime.clone(), tasks: Mutex::new(tasks) }
+    }
+
+    /// What the engine is made of.
+    pub fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// Hands a request over; the ticket hears of the outcome. Never blocks.
+    pub fn submit(&self, request: Request, deadline_ms: u64, ticket: T) {
+        if self.core.closing.load(Ordering::SeqCst) {
+            return ticket.settle(Outcome::Failed(Error::new(Code::Closed, "the engine is closed")));
+        }
+        let started_us = self.core.cache.clock.now_us();
+        match self.queue.try_send(worker::Job { request, deadline_ms, started_us, ticket }) {
+            Ok(()) => self.core.telemetry.submitted.up(),
+            Err(mpsc::error::TrySendError::Full(job)) => {
+                self.core.telemetry.overloaded.up();
+                let message = format!("{} requests wait already; nothing was started", limits::SUBMIT_QUEUE);
+                job.ticket.settle(Outcome::Failed(Error::new(Code::Overloaded, message)));
+            }
+            Err(mpsc::error::TrySendError::Closed(job)) => {
+                job.ticket.settle(Outcome::Failed(Error::new(Code::Closed, "the engine is closed")));
+            }
+        }
+    }
+
+    /// Takes no more requests, lets those under way finish for at most `drain_ms`, then ends every task
+    /// and connection. May be called again.
+    pub async fn close(&self, drain_ms: u64) {
+        self.core.closing.store(true, Ordering::SeqCst);
+        let drained = async {
+            while self.core.telemetry.settled.get() < self.core.telemetry.submitted.get()
+                || !self.core.cache.pending.is_empty()
+            {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_millis(drain_ms), drained).await;
+        for task in self.tasks.lock().drain(..) {
+            task.abort();
+        }
+        let _ = tokio::time::timeout(Duration::from_millis(500), self.core.source.close()).await;
+    }
+
+    /// The runtime this engine lives on.
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+}
+
+impl Core {
+    /// Whether `close` was called.
+    pub fn closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+
+    /// The time budget of a call that did not bring its own: one wait for another process, one for its
+    /// successor, one statement, and the commands around them.
+    pub fn default_deadline_ms(&self) -> u64 {
+        let store = &self.settings.store;
+        2 * store.flight_wait_ms + self.settings.source.deadline_ms + 10 * store.deadline_ms
+    }
+
+    /// Ends the loads of an environment that is gone, so that nobody waits for them.
+    pub fn abandon(&self, env: u64) {
+        self.leads.lock().retain(|_, lead| lead.env != env);
+    }
+}

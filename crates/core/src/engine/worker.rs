@@ -1,0 +1,128 @@
+//! The batching worker: takes what waits in the queue, asks the store once for all of it, settles what
+//! was found, and gives the rest to tasks.
+//!
+//! Invariant: at most `BATCHES_IN_FLIGHT` round trips at once; the queue holds back the rest.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::base::error::{Code, Error};
+use crate::base::limits;
+
+use super::hot::{Hot, Plan};
+use super::{Core, Outcome, Request};
+
+/// How the surface hears of a settled request.
+pub trait Ticket: Send + Sized + 'static {
+    /// One request is settled.
+    fn settle(self, outcome: Outcome);
+    /// Several are; a surface with a queue of its own takes them in one step.
+    fn settle_many(settled: Vec<(Self, Outcome)>) {
+        for (ticket, outcome) in settled {
+            ticket.settle(outcome);
+        }
+    }
+}
+
+/// A request in the queue.
+pub(super) struct Job<T> {
+    pub(super) request: Request,
+    pub(super) deadline_ms: u64,
+    pub(super) started_us: u64,
+    pub(super) ticket: T,
+}
+
+pub(super) async fn run<T: Ticket>(core: Arc<Core>, mut jobs: mpsc::Receiver<Job<T>>) {
+    let slots = Arc::new(Semaphore::new(limits::BATCHES_IN_FLIGHT));
+    loop {
+        let mut batch = Vec::new();
+        let spin_us = core.settings.runtime.spin_us;
+        if spin_us > 0 {
+            spin(&core, &mut jobs, &mut batch, spin_us).await;
+        }
+        if batch.is_empty() && jobs.recv_many(&mut batch, limits::BATCH_REQUESTS).await == 0 {
+            return;
+        }
+        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        core.telemetry.batches.up();
+        let core = core.clone();
+        tokio::spawn(async move {
+            batch_of(core, batch).await;
+            drop(slot);
+        });
+    }
+}
+
+/// Looks for work for a moment before going to sleep: waking a sleeping thread costs more than a round
+/// trip on loopback. Off unless configured.
+async fn spin<T>(core: &Core, jobs: &mut mpsc::Receiver<Job<T>>, batch: &mut Vec<Job<T>>, spin_us: u64) {
+    let until = core.cache.clock.now_us() + spin_us;
+    loop {
+        while batch.len() < limits::BATCH_REQUESTS {
+            let Ok(job) = jobs.try_recv() else { break };
+            batch.push(job);
+        }
+        let busy = core.telemetry.settled.get() < core.telemetry.submitted.get();
+        if !batch.is_empty() || (core.cache.clock.now_us() >= until && !busy) {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn batch_of<T: Ticket>(core: Arc<Core>, batch: Vec<Job<T>>) {
+    core.cache.ready().await;
+    let mut settled = Vec::new();
+    let mut hot: Vec<(Hot, Job<T>)> = Vec::with_capacity(batch.len());
+    let mut ops = Vec::with_capacity(batch.len());
+    for job in batch {
+        match core.plan(&job.request, &mut ops, job.started_us) {
+            Plan::Now(outcome) => settled.push((job.ticket, outcome)),
+            Plan::Hot(read) => hot.push((read, job)),
+            Plan::Task => task(&core, None, job),
+        }
+    }
+    if !settled.is_empty() {
+        settle(&core, settled);
+    }
+    if hot.is_empty() {
+        return;
+    }
+    let replies = if ops.is_empty() { Vec::new() } else { core.cache.exec(ops).await };
+    let mut settled = Vec::with_capacity(hot.len());
+    let mut at = 0;
+    for (mut read, job) in hot {
+        let mine = &replies[at..at + read.ops()];
+        at += read.ops();
+        match core.settle_hot(&mut read, mine, job.started_us) {
+            Some(outcome) => settled.push((job.ticket, outcome)),
+            None => task(&core, Some(read), job),
+        }
+    }
+    settle(&core, settled);
+}
+
+fn settle<T: Ticket>(core: &Core, settled: Vec<(T, Outcome)>) {
+    let count = settled.len() as u64;
+    T::settle_many(settled);
+    core.telemetry.settled.add(count);
+}
+
+/// Gives a request its own task. The deadline settles the caller; a load that others may wait for goes on.
+fn task<T: Ticket>(core: &Arc<Core>, read: Option<Hot>, job: Job<T>) {
+    let core = core.clone();
+    let limit = if job.deadline_ms == 0 { core.default_deadline_ms() } else { job.deadline_ms };
+    tokio::spawn(async move {
+        let Job { request, ticket, started_us, .. } = job;
+        let inner = core.clone();
+        let work = tokio::spawn(async move { inner.answer(request, read, started_us).await });
+        let outcome = match tokio::time::timeout(Duration::from_millis(limit), work).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Outcome::Failed(Error::new(Code::Internal, "a task of the engine failed")),
+            Err(_) => Outcome::Failed(Error::new(Code::Deadline, format!("no answer within {limit} ms"))),
+        };
+        settle(&core, vec![(ticket, outcome)]);
+    });
+}

@@ -1,0 +1,24 @@
+//! The cache engine of bcos-cache. It does not know that Node exists.
+//!
+//! Layers, each may use only those above it; `telemetry` is a sink that everybody may feed:
+//!
+//! ```text
+//! base -> config -> telemetry -> store, source -> cache -> auth -> engine
+//! ```
+//!
+//! Invariants
+//! - Only `store` and `source` do I/O; only `base::clock` reads time; only `base::key` builds keys.
+//! - Only `cache::tiered` reads entries and only `cache::invalidate` voids them.
+//! - No lock is held over an await. Every queue, retry and wait has a bound in `base::limits`.
+//! - A read that could not be answered is an error, never an empty or an older answer.
+
+#![forbid(unsafe_code)]
+
+pub mod auth;
+pub mod base;
+pub mod cache;
+pub mod config;
+pub mod engine;
+pub mod source;
+pub mod store;
+pub mod telemetry;

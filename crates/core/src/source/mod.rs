@@ -1,0 +1,253 @@
+//! The source: Postgres through sqlx. Pools, bulkhead, deadlines, and every SQL text of the product.
+//! Not a cache and not a retry: a statement is sent at most once.
+//!
+//! Invariant: every statement is counted, runs under the bulkhead, and ends by its deadline.
+
+mod gate;
+pub mod statements;
+mod token;
+mod user;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::base::clock::Clock;
+use crate::base::error::{Code, Error};
+use crate::telemetry::Telemetry;
+
+use gate::Gate;
+use statements::{Statement, Statements};
+
+pub use token::Revocation;
+pub use user::User;
+
+/// How the source is reached.
+pub struct Options {
+    /// Application database; `None` = every read that needs it is `E_SOURCE_UNAVAILABLE`.
+    pub url: Option<String>,
+    /// Analytics database; falls back to the first.
+    pub analytics_url: Option<String>,
+    /// Connections of each pool.
+    pub pool_max: u32,
+    /// Behind a transaction pooler: no named prepared statements and no startup parameters.
+    pub pooled: bool,
+    /// Time limit of one statement, waiting for a connection included.
+    pub deadline_ms: u64,
+    /// Statements that may run at once.
+    pub bulkhead: usize,
+    /// Statements that may wait for their turn.
+    pub queue: usize,
+}
+
+/// The source of one engine.
+pub struct Source {
+    application: Option<PgPool>,
+    analytics: Option<PgPool>,
+    statements: Statements,
+    counts: [AtomicUsize; Statement::ALL.len()],
+    options: Options,
+    permits: Semaphore,
+    queued: AtomicUsize,
+    gate: Mutex<Gate>,
+    clock: Clock,
+    telemetry: Arc<Telemetry>,
+}
+
+type Query<'c, T> = Pin<Box<dyn Future<Output = sqlx::Result<T>> + Send + 'c>>;
+
+impl Source {
+    /// Does not connect: the first statement does. Must be called inside a runtime.
+    pub fn new(
+        options: Options,
+        statements: Statements,
+        clock: Clock,
+        telemetry: Arc<Telemetry>,
+    ) -> Result<Self, Error> {
+        let application =
+            options.url.as_deref().map(|url| pool(&options, url, "DATABASE_URL")).transpose()?;
+        let analytics = match options.analytics_url.as_deref() {
+            Some(url) => Some(pool(&options, url, "ANALYTICS_DATABASE_URL")?),
+            None => application.clone(),
+        };
+        Ok(Self {
+            application,
+            analytics,
+            statements,
+            counts: Default::default(),
+            permits: Semaphore::new(options.bulkhead),
+            queued: AtomicUsize::new(0),
+            gate: Mutex::new(Gate::default()),
+            options,
+            clock,
+            telemetry,
+        })
+    }
+
+    /// Whether an application database is configured.
+    pub fn configured(&self) -> bool {
+        self.application.is_some()
+    }
+
+    /// Whether the last statements reached the database; true before the first one.
+    pub fn reachable(&self) -> bool {
+        self.gate.lock().is_up()
+    }
+
+    /// Since when the database does not answer, in monotonic milliseconds.
+    pub fn since_ms(&self) -> Option<u64> {
+        self.gate.lock().since_ms()
+    }
+
+    /// Statements running now and waiting for their turn.
+    pub fn load(&self) -> (usize, usize) {
+        let running = self.options.bulkhead - self.permits.available_permits().min(self.options.bulkhead);
+        (running, self.queued.load(Ordering::Relaxed))
+    }
+
+    /// How often each statement was sent, by its name.
+    pub fn counts(&self) -> impl Iterator<Item = (&'static str, usize)> + '_ {
+        Statement::ALL.iter().map(|one| (one.name(), self.counts[*one as usize].load(Ordering::Relaxed)))
+    }
+
+    /// Asks the database for nothing, to see whether it answers.
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.run(Statement::Ping, |connection, sql| {
+            Box::pin(async move { sqlx::query(sql).execute(connection).await.map(drop) })
+        })
+        .await
+    }
+
+    /// Closes both pools.
+    pub async fn close(&self) {
+        for pool in [&self.application, &self.analytics].into_iter().flatten() {
+            pool.close().await;
+        }
+    }
+
+    /// Runs one statement on the application database.
+    async fn run<T, F>(&self, statement: Statement, query: F) -> Result<T, Error>
+    where
+        F: for<'c> FnOnce(&'c mut PgConnection, sqlx::AssertSqlSafe<Arc<str>>) -> Query<'c, T> + Send,
+    {
+        let Some(pool) = &self.application else {
+            return Err(unavailable("no database is configured: set DATABASE_URL"));
+        };
+        if !self.gate.lock().enter(self.clock.now_ms()) {
+            return Err(unavailable("the database did not answer a moment ago"));
+        }
+        let until = Instant::now() + Duration::from_millis(self.options.deadline_ms);
+        let _permit = self.permit(until).await?;
+        let mut connection = match tokio::time::timeout_at(until, pool.acquire()).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => return Err(self.unreachable(&error)),
+            Err(_) => return Err(self.unreachable(&sqlx::Error::PoolTimedOut)),
+        };
+        self.telemetry.statements.up();
+        self.counts[statement as usize].fetch_add(1, Ordering::Relaxed);
+        let sql = sqlx::AssertSqlSafe(self.statements.text(statement));
+        match tokio::time::timeout_at(until, query(&mut connection, sql)).await {
+            Ok(Ok(value)) => {
+                self.gate.lock().answered();
+                Ok(value)
+            }
+            Ok(Err(error)) => Err(self.failed(&error)),
+            Err(_) => {
+                // The reply may still come: a connection in that state must not be used again.
+                drop(connection.detach());
+                self.telemetry.source_errors.up();
+                self.telemetry.source_timeouts.up();
+                self.gate.lock().late(self.clock.now_ms());
+                Err(unavailable("the database did not answer in time"))
+            }
+        }
+    }
+
+    async fn permit(&self, until: Instant) -> Result<tokio::sync::SemaphorePermit<'_>, Error> {
+        if let Ok(permit) = self.permits.try_acquire() {
+            return Ok(permit);
+        }
+        if self.queued.fetch_add(1, Ordering::Relaxed) >= self.options.queue {
+            self.queued.fetch_sub(1, Ordering::Relaxed);
+            return Err(unavailable("too many reads wait for the database"));
+        }
+        let permit = tokio::time::timeout_at(until, self.permits.acquire()).await;
+        self.queued.fetch_sub(1, Ordering::Relaxed);
+        match permit {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) => Err(Error::new(Code::Closed, "the engine is closed")),
+            Err(_) => Err(unavailable("no database connection became free in time")),
+        }
+    }
+
+    fn failed(&self, error: &sqlx::Error) -> Error {
+        if matches!(error, sqlx::Error::Database(_)) {
+            // The database is there and refused the statement: its answer, not an outage.
+            self.gate.lock().answered();
+            self.telemetry.source_errors.up();
+            let code =
+                error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned();
+            if code.starts_with("57P") || code.starts_with("53") || code.starts_with("08") {
+                return self.unreachable(error);
+            }
+            tracing::error!(component = "source", sqlstate = %code, "a statement was refused");
+            return unavailable(&format!("the database refused the statement (SQLSTATE {code})"));
+        }
+        self.unreachable(error)
+    }
+
+    fn unreachable(&self, error: &sqlx::Error) -> Error {
+        self.telemetry.source_errors.up();
+        if self.gate.lock().failed(self.clock.now_ms()) {
+            tracing::warn!(component = "source", reason = %kind(error), "the database is not reachable");
+        }
+        unavailable(&format!("the database is not reachable ({})", kind(error)))
+    }
+}
+
+fn unavailable(message: &str) -> Error {
+    Error::new(Code::SourceUnavailable, message)
+}
+
+/// A short cause without host names, parameters or values.
+fn kind(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Io(io) => format!("{:?}", io.kind()),
+        sqlx::Error::PoolTimedOut => "no connection in time".into(),
+        sqlx::Error::PoolClosed => "closed".into(),
+        sqlx::Error::Tls(_) => "TLS".into(),
+        sqlx::Error::Database(database) => format!("SQLSTATE {}", database.code().unwrap_or_default()),
+        _ => "protocol error".into(),
+    }
+}
+
+fn pool(options: &Options, url: &str, variable: &'static str) -> Result<PgPool, Error> {
+    let mut connect = PgConnectOptions::from_str(url).map_err(|_| Error {
+        code: Code::Config,
+        message: format!("{variable} is not accepted: postgres://user:password@host:port/database").into(),
+        field: Some(variable),
+    })?;
+    connect = if options.pooled {
+        connect.statement_cache_capacity(0).extra_float_digits(None)
+    } else {
+        // The server ends a statement that nobody waits for any longer.
+        connect
+            .application_name("bcos-cache")
+            .options([("statement_timeout", format!("{}ms", options.deadline_ms + 500))])
+    };
+    let deadline = Duration::from_millis(options.deadline_ms);
+    Ok(PgPoolOptions::new()
+        .max_connections(options.pool_max)
+        .acquire_timeout(deadline)
+        .test_before_acquire(true)
+        .idle_timeout(Duration::from_secs(300))
+        .connect_lazy_with(connect))
+}

@@ -1,0 +1,125 @@
+//! Every SQL text, with the application's own table and column names put in. Values never are: they
+//! are bound parameters.
+//!
+//! Invariant: an identifier in a text was checked by the configuration and is quoted here.
+
+use std::sync::Arc;
+
+/// The statements of the product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Statement {
+    /// Does the database answer.
+    Ping,
+    /// Is there a row for this token id.
+    TokenIsBlacklisted,
+    /// Insert a revocation, once.
+    BlacklistToken,
+    /// One user by id.
+    UserById,
+    /// One user by address.
+    UserByEmail,
+}
+
+impl Statement {
+    /// All statements, in the order of their counters.
+    pub const ALL: [Statement; 5] = [
+        Statement::Ping,
+        Statement::TokenIsBlacklisted,
+        Statement::BlacklistToken,
+        Statement::UserById,
+        Statement::UserByEmail,
+    ];
+
+    /// The name users see in the metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Statement::Ping => "ping",
+            Statement::TokenIsBlacklisted => "token_is_blacklisted",
+            Statement::BlacklistToken => "blacklist_token",
+            Statement::UserById => "user_by_id",
+            Statement::UserByEmail => "user_by_email",
+        }
+    }
+}
+
+/// The names a statement needs.
+pub trait Names {
+    /// `"schema"."table"` for a table of the specification.
+    fn table(&self, table: &str) -> String;
+    /// `"column"` for a column of a table of the specification.
+    fn column(&self, table: &str, column: &str) -> String;
+}
+
+/// The texts, built once.
+pub struct Statements {
+    texts: [Arc<str>; Statement::ALL.len()],
+}
+
+impl Statements {
+    /// Puts the names into the texts.
+    pub fn new(names: &dyn Names) -> Self {
+        Self { texts: Statement::ALL.map(|statement| text(statement, names).into()) }
+    }
+
+    pub(super) fn text(&self, statement: Statement) -> Arc<str> {
+        self.texts[statement as usize].clone()
+    }
+}
+
+fn text(statement: Statement, names: &dyn Names) -> String {
+    let token = |column| names.column("token_blacklist", column);
+    match statement {
+        Statement::Ping => "SELECT 1".into(),
+        Statement::TokenIsBlacklisted => {
+            format!(
+                "SELECT EXISTS (SELECT 1 FROM {} WHERE {} = $1)",
+                names.table("token_blacklist"),
+                token("jti")
+            )
+        }
+        Statement::BlacklistToken => {
+            let columns = [
+                "jti",
+                "user_id",
+                "token_type",
+                "blacklisted_at",
+                "expires_at",
+                "reason",
+                "blacklisted_by",
+                "ip_address",
+                "user_agent",
+            ];
+            format!(
+                "INSERT INTO {} ({}) VALUES ($1, $2::uuid, $3, now(), to_timestamp($4::double precision / 1000), $5, $6::uuid, $7, $8) \
+                 ON CONFLICT ({}) DO NOTHING",
+                names.table("token_blacklist"),
+                columns.map(token).join(", "),
+                token("jti"),
+            )
+        }
+        Statement::UserById => user(names, &format!("{} = $1::uuid", names.column("users", "user_id"))),
+        Statement::UserByEmail => user(names, &format!("{} = $1", names.column("users", "email"))),
+    }
+}
+
+/// A user row; `password_hash` is not among the columns, so it cannot reach the store.
+fn user(names: &dyn Names, condition: &str) -> String {
+    let column = |column: &str| names.column("users", column);
+    let iso = |name: &str| {
+        format!(r#"to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"#, column(name))
+    };
+    format!(
+        "SELECT {}::text, {}, {}, {}, {}, {}, {}, {}, {}, {} IS NOT NULL FROM {} WHERE {condition}",
+        column("user_id"),
+        column("email"),
+        column("first_name"),
+        column("last_name"),
+        column("is_active"),
+        column("email_verified"),
+        column("provider_uid"),
+        iso("created_at"),
+        iso("updated_at"),
+        column("deleted_at"),
+        names.table("users"),
+    )
+}

@@ -1,0 +1,141 @@
+//! The shared second tier: one vocabulary of operations, several back ends. Not a cache: it knows
+//! nothing of flights, sources or policies.
+//!
+//! Invariant: `exec` answers every operation within the store deadline, in order, with a reply or an
+//! error that says whether the store itself failed.
+
+pub mod breaker;
+pub mod embedded;
+pub mod sim;
+pub mod valkey;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::base::key::Key;
+
+/// One operation on one key. Every back end gives it the same meaning.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// The whole entry.
+    Get(Key),
+    /// The first 32 bytes of the entry: enough to validate a near copy.
+    Head(Key),
+    /// Store if absent, with a TTL.
+    Add { key: Key, value: Bytes, ttl_ms: u64 },
+    /// Store if the key holds exactly `expected`, with a TTL. Fill and takeover are this.
+    Swap { key: Key, expected: Bytes, value: Bytes, ttl_ms: u64 },
+    /// Remove if the key holds exactly `expected`.
+    Release { key: Key, expected: Bytes },
+    /// Store whatever is there, with a TTL.
+    Put { key: Key, value: Bytes, ttl_ms: u64 },
+    /// Remove.
+    Delete(Key),
+    /// Tell everybody who listens: the channel, a newline, the message.
+    Announce(Bytes),
+}
+
+impl Op {
+    /// The key, unless it is an announcement.
+    pub fn key(&self) -> Option<&Key> {
+        match self {
+            Op::Get(key) | Op::Head(key) | Op::Delete(key) => Some(key),
+            Op::Add { key, .. } | Op::Swap { key, .. } | Op::Release { key, .. } | Op::Put { key, .. } => {
+                Some(key)
+            }
+            Op::Announce(_) => None,
+        }
+    }
+}
+
+/// The answer to one operation.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// `Get`, `Head`: what is there.
+    Bytes(Option<Bytes>),
+    /// `Add`, `Swap`, `Release`: whether it happened. `Put`, `Delete`, `Announce`: done.
+    Done(bool),
+}
+
+/// Why an operation has no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreError {
+    /// The store is not usable now; nothing was sent or nothing is known of the effect.
+    Unavailable(Arc<str>),
+    /// No answer in time; the effect is unknown.
+    Timeout,
+    /// The key holds something of a foreign type.
+    WrongType,
+    /// The server is out of memory and refuses writes; reads go on.
+    OutOfMemory,
+    /// The server refused this operation for another reason.
+    Refused(Arc<str>),
+}
+
+impl StoreError {
+    /// Whether the store as a whole should be taken out of service.
+    pub fn opens_breaker(&self) -> bool {
+        matches!(self, StoreError::Unavailable(_) | StoreError::Timeout)
+    }
+}
+
+/// Result of one operation.
+pub type StoreResult = Result<Reply, StoreError>;
+
+/// Results of a batch: one operation is answered for nearly every request, so one is kept inline.
+pub type Replies = Vec<StoreResult>;
+
+/// The store of one engine.
+pub enum Store {
+    /// Nothing configured: every read goes to the source.
+    None,
+    /// In process, the same semantics.
+    Embedded(embedded::Embedded),
+    /// Valkey or Redis.
+    Valkey(Box<valkey::Valkey>),
+    /// Scripted faults over the embedded store, for tests.
+    Sim(sim::Sim),
+}
+
+impl Store {
+    /// Runs `ops` in one round trip.
+    pub async fn exec(&self, ops: Vec<Op>) -> Replies {
+        match self {
+            Store::None => {
+                ops.iter().map(|_| Err(StoreError::Unavailable("no store is configured".into()))).collect()
+            }
+            Store::Embedded(store) => ops.iter().map(|op| Ok(store.apply(op))).collect(),
+            Store::Valkey(store) => store.exec(ops).await,
+            Store::Sim(store) => store.exec(ops).await,
+        }
+    }
+
+    /// `valkey`, `embedded`, `none`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Store::None => "none",
+            Store::Embedded(_) => "embedded",
+            Store::Valkey(_) => "valkey",
+            Store::Sim(_) => "sim",
+        }
+    }
+
+    /// How the store is reached: `none`, `embedded`, `standalone`, `cluster`.
+    pub fn mode(&self) -> &'static str {
+        match self {
+            Store::Valkey(store) => store.mode(),
+            other => other.kind(),
+        }
+    }
+
+    /// Checks that the store answers and takes writes, connecting anew when that is needed.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        match self {
+            Store::None => Err(StoreError::Unavailable("no store is configured".into())),
+            Store::Embedded(_) => Ok(()),
+            Store::Valkey(store) => store.probe().await,
+            Store::Sim(store) => store.probe().await,
+        }
+    }
+}

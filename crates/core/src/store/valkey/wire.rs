@@ -1,0 +1,323 @@
+//! Operations as commands, replies as answers. Pure: no I/O here.
+//!
+//! Invariant: a reply of an unexpected shape is `Unavailable`, never a value and never "absent": a
+//! server that answers nonsense is out of service.
+
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use redis::{Cmd, Pipeline, Script, ServerError, Value};
+
+use crate::base::codec::HEADER;
+use crate::base::limits;
+use crate::store::{Op, Reply, StoreError, StoreResult};
+
+use super::Step;
+
+/// A script with its digest.
+struct Lua {
+    text: &'static str,
+    sha: String,
+}
+
+impl Lua {
+    fn new(text: &'static str) -> Self {
+        Self { text, sha: Script::new(text).get_hash().to_owned() }
+    }
+}
+
+static SWAP: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("../scripts/swap.lua")));
+static RELEASE: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("../scripts/release.lua")));
+
+/// What became of one step.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// Answered, or failed for good.
+    Final(StoreResult),
+    /// The server forgot the script.
+    NoScript,
+    /// Another node is responsible; `asking` for one command only.
+    Redirect { address: String, asking: bool },
+}
+
+/// The commands of one pipeline and where each step's answer will be found.
+pub(super) struct Batch {
+    pipeline: Pipeline,
+    places: Vec<Place>,
+}
+
+#[derive(Clone, Copy)]
+enum Place {
+    /// Reply number so.
+    Whole(usize),
+    /// Element of the MGET that is reply number so.
+    Element(usize, usize),
+}
+
+impl Batch {
+    /// `mget`: plain reads may share one command.
+    pub(super) fn new(ops: &[Op], steps: &[Step], mget: bool) -> Self {
+        let mut batch = Self {
+            pipeline: Pipeline::with_capacity(steps.len().min(64)),
+            places: Vec::with_capacity(steps.len()),
+        };
+        let gather = mget && steps.iter().filter(|step| matches!(ops[step.op], Op::Get(_))).count() > 1;
+        let mut open: Option<(usize, Cmd, usize)> = None;
+        let mut index = 0;
+        // The MGET goes first, so that its reply number is known before it is full.
+        if gather {
+            for step in steps {
+                if let Op::Get(key) = &ops[step.op] {
+                    let (_, command, count) = open.get_or_insert_with(|| (index, redis::cmd("MGET"), 0));
+                    command.arg(key.bytes());
+                    *count += 1;
+                    if *count == limits::MGET_KEYS {
+                        index += 1;
+                        if let Some((_, command, _)) = open.take() {
+                            batch.pipeline.add_command(command);
+                        }
+                    }
+                }
+            }
+            if let Some((_, command, _)) = open.take() {
+                batch.pipeline.add_command(command);
+                index += 1;
+            }
+        }
+        let mut gathered = 0;
+        for step in steps {
+            let op = &ops[step.op];
+            if gather && matches!(op, Op::Get(_)) {
+                batch.places.push(Place::Element(gathered / limits::MGET_KEYS, gathered % limits::MGET_KEYS));
+                gathered += 1;
+                continue;
+            }
+            if step.asking {
+                batch.pipeline.add_command(redis::cmd("ASKING"));
+                index += 1;
+            }
+            batch.pipeline.add_command(command(op, step.whole_script));
+            batch.places.push(Place::Whole(index));
+            index += 1;
+        }
+        batch
+    }
+
+    pub(super) fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+
+    /// Number of replies to expect.
+    pub(super) fn len(&self) -> usize {
+        self.pipeline.len()
+    }
+
+    /// Replies, put back to their steps.
+    pub(super) fn answers(&self, ops: &[Op], steps: &[Step], mut values: Vec<Value>) -> Vec<Answer> {
+        if values.len() != self.len() {
+            return steps.iter().map(|_| Answer::Final(Err(nonsense()))).collect();
+        }
+        steps
+            .iter()
+            .zip(&self.places)
+            .map(|(step, place)| {
+                let value = match *place {
+                    Place::Whole(at) => std::mem::take(&mut values[at]),
+                    Place::Element(at, element) => match &mut values[at] {
+                        Value::Array(items) if element < items.len() => std::mem::take(&mut items[element]),
+                        Value::ServerError(error) => Value::ServerError(error.clone()),
+                        _ => return Answer::Final(Err(nonsense())),
+                    },
+                };
+                answer(&ops[step.op], value)
+            })
+            .collect()
+    }
+}
+
+fn command(op: &Op, whole_script: bool) -> Cmd {
+    let mut command;
+    match op {
+        Op::Get(key) => {
+            command = redis::cmd("GET");
+            command.arg(key.bytes());
+        }
+        Op::Head(key) => {
+            command = redis::cmd("GETRANGE");
+            command.arg(key.bytes()).arg(0).arg(HEADER - 1);
+        }
+        Op::Add { key, value, ttl_ms } => {
+            command = redis::cmd("SET");
+            command.arg(key.bytes()).arg(&value[..]).arg("NX").arg("PX").arg(*ttl_ms);
+        }
+        Op::Put { key, value, ttl_ms } => {
+            command = redis::cmd("SET");
+            command.arg(key.bytes()).arg(&value[..]).arg("PX").arg(*ttl_ms);
+        }
+        Op::Delete(key) => {
+            command = redis::cmd("DEL");
+            command.arg(key.bytes());
+        }
+        Op::Swap { key, expected, value, ttl_ms } => {
+            command = script(&SWAP, whole_script);
+            command.arg(key.bytes()).arg(&expected[..]).arg(&value[..]).arg(*ttl_ms);
+        }
+        Op::Release { key, expected } => {
+            command = script(&RELEASE, whole_script);
+            command.arg(key.bytes()).arg(&expected[..]);
+        }
+        Op::Announce(message) => {
+            command = redis::cmd("PUBLISH");
+            let at = message.iter().position(|byte| *byte == b'\n').unwrap_or(message.len());
+            command.arg(&message[..at]).arg(message.get(at + 1..).unwrap_or_default());
+        }
+    }
+    command
+}
+
+fn script(lua: &Lua, whole: bool) -> Cmd {
+    let mut command;
+    if whole {
+        command = redis::cmd("EVAL");
+        command.arg(lua.text);
+    } else {
+        command = redis::cmd("EVALSHA");
+        command.arg(&lua.sha);
+    }
+    command.arg(1);
+    command
+}
+
+fn answer(op: &Op, value: Value) -> Answer {
+    if let Value::ServerError(error) = &value {
+        return refused(op, error);
+    }
+    let reply = match (op, value) {
+        (Op::Get(_), Value::Nil) => Ok(Reply::Bytes(None)),
+        (Op::Get(_), Value::BulkString(bytes)) => Ok(Reply::Bytes(Some(Bytes::from(bytes)))),
+        // GETRANGE of an absent key is an empty string.
+        (Op::Head(_), Value::BulkString(bytes)) => {
+            Ok(Reply::Bytes((!bytes.is_empty()).then(|| Bytes::from(bytes))))
+        }
+        (Op::Add { .. }, Value::Nil) => Ok(Reply::Done(false)),
+        (Op::Add { .. } | Op::Put { .. }, Value::Okay) => Ok(Reply::Done(true)),
+        (Op::Swap { .. } | Op::Release { .. }, Value::Int(done @ 0..=1)) => Ok(Reply::Done(done == 1)),
+        (Op::Delete(_) | Op::Announce(_), Value::Int(_)) => Ok(Reply::Done(true)),
+        _ => Err(nonsense()),
+    };
+    Answer::Final(reply)
+}
+
+fn refused(op: &Op, error: &ServerError) -> Answer {
+    let details = error.details().unwrap_or_default();
+    let failure = match error.code() {
+        "NOSCRIPT" => return Answer::NoScript,
+        code @ ("MOVED" | "ASK") => match details.split(' ').nth(1) {
+            Some(address) if !address.starts_with(':') => {
+                return Answer::Redirect { address: address.to_owned(), asking: code == "ASK" };
+            }
+            _ => StoreError::Unavailable("a redirection without an address".into()),
+        },
+        // A listener that cannot be told must not take the store out of service.
+        code if matches!(op, Op::Announce(_)) => StoreError::Refused(code.into()),
+        "WRONGTYPE" => StoreError::WrongType,
+        "OOM" => StoreError::OutOfMemory,
+        "ERR" if details.contains("WRONGTYPE") => StoreError::WrongType,
+        "ERR" if details.contains("OOM") => StoreError::OutOfMemory,
+        "ERR" => StoreError::Refused(details.chars().take(80).collect::<String>().into()),
+        code => StoreError::Unavailable(code.into()),
+    };
+    Answer::Final(Err(failure))
+}
+
+fn nonsense() -> StoreError {
+    StoreError::Unavailable("the server answered with an unexpected type".into())
+}
+
+/// Text of a simple or bulk string.
+pub(super) fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::SimpleString(text) => Some(text),
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        Value::VerbatimString { text, .. } => Some(text),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::key::{Keys, Namespace};
+
+    fn steps(count: usize) -> Vec<Step> {
+        (0..count).map(Step::first).collect()
+    }
+
+    #[test]
+    fn reads_share_one_command_and_come_back_in_order() {
+        let keys = Keys::new("");
+        let get = |part: &str| Op::Get(keys.entry(Namespace::UserBasic, part));
+        let ops = [get("a"), Op::Delete(keys.entry(Namespace::UserBasic, "b")), get("c")];
+        let steps = steps(3);
+        let batch = Batch::new(&ops, &steps, true);
+        assert_eq!(batch.len(), 2);
+        let values = vec![Value::Array(vec![Value::BulkString(b"1".to_vec()), Value::Nil]), Value::Int(1)];
+        let answers = batch.answers(&ops, &steps, values);
+        assert!(matches!(&answers[0], Answer::Final(Ok(Reply::Bytes(Some(bytes)))) if &bytes[..] == b"1"));
+        assert!(matches!(&answers[1], Answer::Final(Ok(Reply::Done(true)))));
+        assert!(matches!(&answers[2], Answer::Final(Ok(Reply::Bytes(None)))));
+        assert_eq!(Batch::new(&ops, &steps, false).len(), 3);
+    }
+
+    #[test]
+    fn more_reads_than_one_command_may_carry_are_split() {
+        let keys = Keys::new("");
+        let count = limits::MGET_KEYS * 2 + 5;
+        let ops: Vec<Op> =
+            (0..count).map(|n| Op::Get(keys.entry(Namespace::UserBasic, &n.to_string()))).collect();
+        let steps = steps(count);
+        let batch = Batch::new(&ops, &steps, true);
+        assert_eq!(batch.len(), 3);
+        let mut left = count;
+        let mut at = 0;
+        let values = (0..3)
+            .map(|_| {
+                let here = left.min(limits::MGET_KEYS);
+                left -= here;
+                Value::Array(
+                    (0..here)
+                        .map(|_| {
+                            at += 1;
+                            Value::BulkString(at.to_string().into_bytes())
+                        })
+                        .collect(),
+                )
+            })
+            .collect();
+        for (n, answer) in batch.answers(&ops, &steps, values).into_iter().enumerate() {
+            assert!(
+                matches!(answer, Answer::Final(Ok(Reply::Bytes(Some(bytes)))) if bytes == (n + 1).to_string()),
+                "{n}"
+            );
+        }
+    }
+
+    #[test]
+    fn nonsense_is_never_an_answer() {
+        let key = Keys::new("").entry(Namespace::UserBasic, "a");
+        let ops = [Op::Get(key.clone()), Op::Add { key, value: Bytes::new(), ttl_ms: 1 }];
+        let steps = steps(2);
+        let batch = Batch::new(&ops, &steps, true);
+        let hostile = [
+            vec![],
+            vec![Value::Okay],
+            vec![Value::Int(1), Value::Int(7)],
+            vec![Value::Array(vec![]), Value::BulkString(b"OK".to_vec())],
+        ];
+        for values in hostile {
+            for answer in batch.answers(&ops, &steps, values) {
+                assert!(matches!(answer, Answer::Final(Err(StoreError::Unavailable(_)))), "{answer:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Counters and histograms. A sink: every layer may feed it, none reads it to decide.
+//!
+//! Invariant: recording is wait-free and never allocates.
+
+mod histogram;
+mod snapshot;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use histogram::Histogram;
+pub use snapshot::prometheus;
+
+use crate::base::key::Namespace;
+
+/// A number that only grows, or a gauge when `set` is used.
+#[derive(Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds one.
+    pub fn up(&self) {
+        self.add(1);
+    }
+    /// Adds `by`.
+    pub fn add(&self, by: u64) {
+        self.0.fetch_add(by, Ordering::Relaxed);
+    }
+    /// The current value.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The tier that answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    /// In process, with or without validation by the store.
+    Near,
+    /// The shared tier.
+    Store,
+    /// Postgres, or the caller's own loader.
+    Source,
+}
+
+/// What happened in one namespace.
+#[derive(Default)]
+pub struct NamespaceStats {
+    /// Answers per tier; `near` counts validated answers too.
+    pub near: Counter,
+    /// See [`NamespaceStats::near`].
+    pub store: Counter,
+    /// See [`NamespaceStats::near`].
+    pub source: Counter,
+    /// Answers of any tier that said "no such thing".
+    pub negative: Counter,
+    /// Loads that were started.
+    pub loads: Counter,
+    /// Callers that waited for somebody else's load.
+    pub waits: Counter,
+    /// Leases taken over from a leader that did not finish.
+    pub takeovers: Counter,
+    /// Values stored.
+    pub fills: Counter,
+    /// Values not stored because the lease was gone: an invalidation met the load.
+    pub fills_refused: Counter,
+    /// Invalidations asked for here.
+    pub invalidations: Counter,
+    /// Entries that could not be decoded and were removed.
+    pub corrupt: Counter,
+    /// Calls that ended in an error.
+    pub errors: Counter,
+    /// Time to an answer, by tier.
+    pub latency: [Histogram; 3],
+}
+
+impl NamespaceStats {
+    /// Counts one answer.
+    pub fn answered(&self, tier: Tier, negative: bool, us: u64) {
+        match tier {
+            Tier::Near => self.near.up(),
+            Tier::Store => self.store.up(),
+            Tier::Source => self.source.up(),
+        }
+        if negative {
+            self.negative.up();
+        }
+        self.latency[tier as usize].record(us);
+    }
+}
+
+/// Everything one engine counts.
+#[derive(Default)]
+pub struct Telemetry {
+    namespaces: [NamespaceStats; Namespace::ALL.len()],
+    /// Pipelines sent to the store, each one round trip.
+    pub round_trips: Counter,
+    /// Commands in them.
+    pub commands: Counter,
+    /// Pipelines that failed, timeouts included.
+    pub store_errors: Counter,
+    /// Pipelines that were not answered in time.
+    pub store_timeouts: Counter,
+    /// Times the breaker opened.
+    pub breaker_opened: Counter,
+    /// Redirections followed on a cluster.
+    pub redirects: Counter,
+    /// Statements sent to the source.
+    pub statements: Counter,
+    /// Statements that failed, timeouts included.
+    pub source_errors: Counter,
+    /// Statements that were not answered in time.
+    pub source_timeouts: Counter,
+    /// Requests handed to the batching worker.
+    pub submitted: Counter,
+    /// Requests settled.
+    pub settled: Counter,
+    /// Batches the worker made of them.
+    pub batches: Counter,
+    /// Requests refused because the queue was full.
+    pub overloaded: Counter,
+}
+
+impl Telemetry {
+    /// The counters of one namespace.
+    pub fn of(&self, namespace: Namespace) -> &NamespaceStats {
+        &self.namespaces[namespace.index()]
+    }
+}

@@ -1,0 +1,221 @@
+/**
+ * Plays "one analyst opens one dashboard": five requests of the page, then six charts in parallel,
+ * once with plain SQL and once through the cache. Not a benchmark harness and not a check of the
+ * answers (`checks.mjs`); it only asks.
+ * Invariant: both modes run the same code; they differ in nothing but the `steps` handed in.
+ *
+ * Where the 113 statements of the plan come from
+ * ----------------------------------------------
+ * The plan counted 113 queries for one dashboard, among them 22 reads of token_blacklist, 33 of users
+ * and 55 of roles and permissions, and it names 6 parallel chart requests. 22, 33 and 55 share the
+ * factor 11, so the sequence below has 11 requests: 6 charts and 5 of the page itself. Each is
+ * authenticated twice, once in the middleware and once in the route:
+ *
+ *   token_blacklist    2 per request: middleware, route                        11 x 2 =  22
+ *   users              3 per request: middleware, route, user context          11 x 3 =  33
+ *   roles, permissions 5 per request: role assignments, permissions,
+ *                      memberships, organization tree, permission check        11 x 5 =  55
+ *   the page's own     data sources, their columns, practice filter                      3
+ *                                                                     application:     113
+ *   data source rows   1 per chart, on the analytics pool                                6
+ *                                                                     total:           119
+ *
+ * The plan gives the three sums but not the remaining three statements, nor how the reads divide
+ * among requests; both are our reading of it. Its six data source queries cannot be inside its 113
+ * (22 + 33 + 55 + 6 is already 116), so they are counted apart, as the second pool they belong to.
+ */
+
+import { organizationIds, statements } from './statements.mjs';
+import { TokenError } from './tokens.mjs';
+
+/** Two years of six measures: what the analyst's dashboard shows. */
+export const CHARTS = [
+  'Charges',
+  'Payments',
+  'New Patients',
+  'Completed Visits',
+  'Cancellation Rate',
+  'Work RVU',
+].map((measure) => ({ measure, frequency: 'Monthly', start_date: '2023-10-01', end_date: '2025-09-30' }));
+export const REQUESTS = 5 + CHARTS.length;
+/** What `uncached` must send; the run fails when the played sequence drifts from it. */
+export const EXPECTED_STATEMENTS = {
+  blacklist: 2 * REQUESTS,
+  user: 3 * REQUESTS,
+  rbac: 5 * REQUESTS,
+  page: 3,
+  data: CHARTS.length,
+};
+const PERMISSION = 'analytics:read:organization';
+const DATA_SOURCE = 1;
+
+/**
+ * @typedef {import('./statements.mjs').Row} Row
+ * @typedef {import('./statements.mjs').Context} Context
+ * @typedef {{ jti: string, user_id: string, iat: number, exp: number }} Claims
+ *
+ * @typedef {object} Steps
+ * @property {'uncached' | 'cached'} mode
+ * @property {(token: string) => Promise<Claims>} verify
+ * @property {(jti: string) => Promise<boolean>} isRevoked
+ * @property {(userId: string) => Promise<Row | null>} user
+ * @property {(userId: string) => Promise<Context | null>} context  null for a user who may not act
+ * @property {(context: Context, permission: string) => Promise<boolean>} isAllowed
+ * @property {() => Promise<Row[]>} dataSources
+ * @property {(dataSourceId: number) => Promise<Row[]>} dataSourceColumns
+ * @property {(context: Context) => Promise<Row[]>} practiceChoices
+ * @property {(filters: import('./statements.mjs').ChartFilters, context: Context) => Promise<Row[]>} chartRows
+ * @property {Partial<Record<import('./statements.mjs').Step, string>>} notYetCached  step -> missing function
+ */
+
+/**
+ * Every answer from Postgres, one SELECT per question.
+ * @param {import('./statements.mjs').CountedQuery} query
+ * @param {(token: string) => Claims} verify
+ * @returns {Steps}
+ */
+export function uncached(query, verify) {
+  const sql = statements(query);
+  return {
+    ...sql,
+    mode: 'uncached',
+    verify: async (token) => verify(token),
+    context: async (userId) => {
+      const user = await sql.user(userId);
+      return user && sql.context(user);
+    },
+    chartRows: (filters, context) => sql.chartRows(filters, context.accessible_practices),
+    notYetCached: {},
+  };
+}
+
+/**
+ * The same questions asked of an engine. What it has no function for yet is asked of Postgres, and
+ * `notYetCached` says so.
+ * @param {import('../index.js').Engine} engine
+ * @param {import('./statements.mjs').CountedQuery} query
+ * @param {(token: string) => Claims} verify
+ * @returns {Steps}
+ */
+export function cached(engine, query, verify) {
+  const sql = statements(query);
+  const has = (name) => typeof engine[name] === 'function';
+  /** @type {Steps['notYetCached']} */
+  const notYetCached = { page: 'no function of the cache is meant for it' };
+
+  let context = async (userId) => {
+    const user = await engine.getUserById(userId);
+    return user && sql.context(user);
+  };
+  let isAllowed = sql.isAllowed;
+  if (has('getCachedUserContext') && has('hasPermission')) {
+    context = (userId) => engine.getCachedUserContext(userId).catch(nullWhenNotFound);
+    isAllowed = async (held, permission) => engine.hasPermission(held, permission);
+  } else {
+    notYetCached.rbac = 'getCachedUserContext';
+  }
+
+  const load = (filters, held) => sql.chartRows(filters, held.accessible_practices);
+  let chartRows = load;
+  if (has('queryDataSourceWithCache')) {
+    chartRows = async (filters, held) => {
+      const params = { data_source_id: DATA_SOURCE, ...filters };
+      const result = await engine.queryDataSourceWithCache(params, organizationIds(held), async () => {
+        const from = performance.now();
+        return { data: await load(filters, held), query_time_ms: performance.now() - from };
+      });
+      return result.data;
+    };
+  } else {
+    notYetCached.data = 'queryDataSourceWithCache';
+  }
+
+  return {
+    ...sql,
+    mode: 'cached',
+    verify: has('verifyTokenCached')
+      ? (token) => engine.verifyTokenCached(token, verify)
+      : async (token) => {
+          const known = await engine.getCachedJWTPayload(token);
+          if (known) return known;
+          const payload = verify(token);
+          await engine.cacheJWTPayload(token, payload);
+          return payload;
+        },
+    isRevoked: (jti) => engine.isTokenBlacklisted(jti),
+    user: (userId) => engine.getUserById(userId),
+    context,
+    isAllowed,
+    chartRows,
+    notYetCached,
+  };
+}
+
+function nullWhenNotFound(error) {
+  if (error?.code === 'E_NOT_FOUND') return null;
+  throw error;
+}
+
+/**
+ * One authenticated request. Only a definite "no" is a refusal; a question that could not be
+ * answered stays an error.
+ * @template T
+ * @param {Steps} steps
+ * @param {string} token
+ * @param {(context: Context) => Promise<T>} respond
+ * @returns {Promise<{ ok: true, payload: Claims, user: Row, context: Context, body: T } | { ok: false, reason: string }>}
+ */
+export async function authenticated(steps, token, respond) {
+  const middleware = await authenticate(steps, token);
+  if (!middleware.ok) return middleware;
+  const route = await authenticate(steps, token);
+  if (!route.ok) return route;
+  const context = await steps.context(route.user.user_id);
+  if (!context) return { ok: false, reason: 'user_inactive' };
+  if (!(await steps.isAllowed(context, PERMISSION))) return { ok: false, reason: 'forbidden' };
+  return { ...route, context, body: await respond(context) };
+}
+
+async function authenticate(steps, token) {
+  let payload;
+  try {
+    payload = await steps.verify(token);
+  } catch (error) {
+    const refusal = [error, error?.cause].find((e) => e instanceof TokenError);
+    if (!refusal) throw error;
+    return { ok: false, reason: `token_${refusal.reason}` };
+  }
+  if (await steps.isRevoked(payload.jti)) return { ok: false, reason: 'token_revoked' };
+  const user = await steps.user(payload.user_id);
+  if (!user) return { ok: false, reason: 'user_inactive' };
+  return { ok: true, payload, user };
+}
+
+/**
+ * The document first, then what the page asks for, then the charts, as a browser does.
+ * @param {Steps} steps
+ * @param {string} token
+ */
+export async function openDashboard(steps, token) {
+  const started = performance.now();
+  const chartMs = [];
+  const document = await authenticated(steps, token, async () => ({ title: 'Practice overview' }));
+  const page = await Promise.all([
+    authenticated(steps, token, async (context) => ({
+      name: context.first_name,
+      practices: context.accessible_practices,
+    })),
+    authenticated(steps, token, () => steps.dataSources()),
+    authenticated(steps, token, () => steps.dataSourceColumns(DATA_SOURCE)),
+    authenticated(steps, token, (context) => steps.practiceChoices(context)),
+  ]);
+  const charts = await Promise.all(
+    CHARTS.map(async (filters) => {
+      const from = performance.now();
+      const answer = await authenticated(steps, token, (context) => steps.chartRows(filters, context));
+      chartMs.push(performance.now() - from);
+      return answer;
+    }),
+  );
+  return { answers: [document, ...page, ...charts], charts, totalMs: performance.now() - started, chartMs };
+}
