@@ -222,7 +222,7 @@ impl Core {
             let read = Read::User(owner);
             self.count(&read, &found, started_us);
             if has_it {
-                return Ok(read.outcome(&found));
+                return Ok(Outcome::Object { serial: found.serial, text: Some(found.payload) });
             }
             if attempt == 0 {
                 // The address has another owner, or none, by now: the hint is void.

@@ -1,0 +1,45 @@
+// The public surface for `require` and, because every name is written out, for `import` alike.
+'use strict';
+
+const api = require('./dist/index.js');
+
+exports.createEngine = api.createEngine;
+exports.configure = api.configure;
+exports.getEngine = api.getEngine;
+exports.setLogger = api.setLogger;
+exports.close = api.close;
+exports.isRedisAvailable = api.isRedisAvailable;
+exports.getHealth = api.getHealth;
+exports.getMetrics = api.getMetrics;
+exports.metricsText = api.metricsText;
+
+exports.isTokenBlacklisted = api.isTokenBlacklisted;
+exports.getCachedTokenBlacklistStatus = api.getCachedTokenBlacklistStatus;
+exports.cacheTokenBlacklistStatus = api.cacheTokenBlacklistStatus;
+exports.invalidateTokenCache = api.invalidateTokenCache;
+exports.blacklistToken = api.blacklistToken;
+exports.invalidateAllUserTokens = api.invalidateAllUserTokens;
+
+exports.getUserById = api.getUserById;
+exports.getUserByEmail = api.getUserByEmail;
+exports.invalidateUserCache = api.invalidateUserCache;
+exports.getCachedUserBasic = api.getCachedUserBasic;
+exports.cacheUserBasic = api.cacheUserBasic;
+
+exports.getCachedJWTPayload = api.getCachedJWTPayload;
+exports.cacheJWTPayload = api.cacheJWTPayload;
+exports.invalidateJWTPayload = api.invalidateJWTPayload;
+exports.verifyTokenCached = api.verifyTokenCached;
+
+exports.BcosCacheError = api.BcosCacheError;
+exports.ConfigError = api.ConfigError;
+exports.InvalidArgumentError = api.InvalidArgumentError;
+exports.SourceUnavailableError = api.SourceUnavailableError;
+exports.StoreUnavailableError = api.StoreUnavailableError;
+exports.DeadlineError = api.DeadlineError;
+exports.OverloadedError = api.OverloadedError;
+exports.ScopeError = api.ScopeError;
+exports.NotFoundError = api.NotFoundError;
+exports.ConflictError = api.ConflictError;
+exports.RateLimitedError = api.RateLimitedError;
+exports.ClosedError = api.ClosedError;

@@ -1,0 +1,67 @@
+/**
+ * Checks of what the application passes, before it crosses. Not a validation of meaning: that is the native
+ * side's. Invariant: a bad argument is an `InvalidArgumentError` that names it, thrown inside an async function.
+ */
+
+import { InvalidArgumentError } from './errors.js';
+
+export interface CallOptions {
+  signal?: AbortSignal | undefined;
+  deadlineMs?: number | undefined;
+}
+
+const LONGEST_DEADLINE_MS = 600_000;
+
+/** A string, or a refusal that says what was given instead. */
+export function text(field: string, value: unknown): string {
+  if (typeof value === 'string') return value;
+  const given = value === null ? 'null' : typeof value;
+  throw new InvalidArgumentError(`${field} is not accepted: a string is expected, ${given} was given`, { field });
+}
+
+/** A string that may be left out. */
+export function optionalText(field: string, value: unknown): string | null {
+  return value === undefined || value === null ? null : text(field, value);
+}
+
+/** Milliseconds for the native side; 0 = its default. */
+export function deadline(options: CallOptions | undefined): number {
+  const given = options?.deadlineMs;
+  if (given === undefined) return 0;
+  if (typeof given === 'number' && given >= 1 && given <= LONGEST_DEADLINE_MS) return given;
+  const accepted = `a number of milliseconds between 1 and ${LONGEST_DEADLINE_MS}`;
+  throw new InvalidArgumentError(`deadlineMs is not accepted: ${accepted}`, { field: 'deadlineMs' });
+}
+
+/** A time as Unix milliseconds. */
+export function time(field: string, value: unknown): number {
+  const ms = value instanceof Date ? value.getTime() : typeof value === 'string' ? Date.parse(value) : value;
+  if (typeof ms === 'number' && Number.isFinite(ms)) return ms;
+  const accepted = 'a valid Date, an ISO-8601 string, or Unix milliseconds';
+  throw new InvalidArgumentError(`${field} is not accepted: ${accepted}`, { field });
+}
+
+/** JSON of a plain object. */
+export function json(field: string, value: unknown): string {
+  const refuse = (why: string, cause?: unknown) =>
+    new InvalidArgumentError(`${field} is not accepted: ${why}`, { field, cause });
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw refuse('an object is expected');
+  try {
+    const written: string | undefined = JSON.stringify(value);
+    if (written?.startsWith('{')) return written;
+  } catch (cause) {
+    throw refuse('an object that JSON can carry is expected', cause);
+  }
+  throw refuse('an object that JSON carries as an object is expected');
+}
+
+/** The promise, or the reason of the signal, whichever comes first. What was submitted goes on. */
+export function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return promise;
+  return new Promise<T>((resolve, reject) => {
+    const abort = () => reject(signal.reason);
+    if (signal.aborted) abort();
+    else signal.addEventListener('abort', abort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+  });
+}

@@ -1,0 +1,48 @@
+/**
+ * The raw binding, loaded once per environment, and the reading of what it returns. Not the public surface.
+ * Invariant: loading connects to nothing and starts no thread.
+ */
+
+import type { NativeEngine } from '../native.js';
+import { fromNative } from './errors.js';
+
+type Binding = typeof import('../native.js');
+
+/** The add-on beside this package; `native.js` picks the file for this platform. */
+// biome-ignore lint/style/noCommonJs: a relative path out of dist/, resolved at run time by plain Node
+export const binding: Binding = require('../native.js') as Binding;
+
+export type { NativeEngine };
+
+/** `null`, the number of an object this side may know, or the number and its JSON text. */
+export type ObjectReply = null | number | readonly [serial: number, text: string];
+
+/** First element of a reply that hands out a loader ticket, or that names somebody else's failed loader. */
+export const LEAD = -1;
+export const LOADER_FAILED = -2;
+
+export type BeginReply = number | readonly [serial: number, textOrLead: string | number];
+
+/** Acknowledged by the store, queued for it, and whether a row was inserted. */
+export type InvalidationReply = readonly [acknowledged: boolean, queued: boolean, inserted: boolean | null];
+
+binding.install((code: string, message: string, field?: string | null) =>
+  fromNative(code, message, field, code !== 'E_CLOSED' && RETRYABLE.has(code)),
+);
+
+const RETRYABLE: ReadonlySet<string> = new Set([
+  'E_SOURCE_UNAVAILABLE',
+  'E_STORE_UNAVAILABLE',
+  'E_DEADLINE',
+  'E_OVERLOADED',
+]);
+
+/** The variables the engine reads, as JSON; nothing else of the environment crosses. */
+export function variables(): string {
+  const seen: Record<string, string> = {};
+  for (const name of binding.variableNames()) {
+    const value = process.env[name];
+    if (value !== undefined) seen[name] = value;
+  }
+  return JSON.stringify(seen);
+}

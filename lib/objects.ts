@@ -1,0 +1,50 @@
+/**
+ * Parsed objects of this environment, by the number of the native near copy they were parsed from. Not a
+ * cache of its own: whether an object is current is decided by the native side on every read.
+ * Invariant: an object is frozen before anybody sees it, and the texts behind all of them stay in budget.
+ */
+
+const BUDGET_CHARACTERS = 32 * 1024 * 1024;
+
+interface Kept {
+  readonly value: object;
+  readonly characters: number;
+}
+
+export class Objects {
+  readonly #kept = new Map<number, Kept>();
+  #characters = 0;
+
+  /** The object parsed for `serial`, if it is still kept. */
+  get(serial: number): object | undefined {
+    return this.#kept.get(serial)?.value;
+  }
+
+  /** Parses, freezes and keeps; `serial` 0 is not kept. */
+  parse(serial: number, text: string): object {
+    const value = freeze(JSON.parse(text) as object);
+    if (serial > 0 && text.length <= BUDGET_CHARACTERS) {
+      this.#kept.set(serial, { value, characters: text.length });
+      this.#characters += text.length;
+      // A Map iterates in the order of insertion: the oldest copy goes first.
+      for (const [oldest, kept] of this.#kept) {
+        if (this.#characters <= BUDGET_CHARACTERS) break;
+        this.#kept.delete(oldest);
+        this.#characters -= kept.characters;
+      }
+    }
+    return value;
+  }
+
+  get size(): number {
+    return this.#kept.size;
+  }
+}
+
+/** Freezes a parsed value all the way down. */
+export function freeze<T extends object>(value: T): T {
+  for (const inner of Object.values(value)) {
+    if (typeof inner === 'object' && inner !== null) freeze(inner as object);
+  }
+  return Object.freeze(value);
+}

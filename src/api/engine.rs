@@ -1,0 +1,185 @@
+//! Lifecycle: installing the bridge, making and finding engines, their synchronous answers.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use bcos_cache_core::base::error::Error;
+use bcos_cache_core::base::key::Namespace;
+use bcos_cache_core::config;
+use bcos_cache_core::engine::Request;
+use napi::bindgen_prelude::{FnArgs, Function, JsValue, Unknown};
+use napi::{Env, sys};
+use napi_derive::napi;
+
+use super::Raw;
+use crate::bridge::args::Text;
+use crate::bridge::{log, queue::Queue};
+use crate::registry::{self, JsEngine};
+
+thread_local! {
+    /// Where a look-up writes its key, so that it allocates nothing.
+    static KEY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A running engine, as the TypeScript side holds it.
+#[napi]
+pub struct NativeEngine {
+    pub(super) engine: Arc<JsEngine>,
+}
+
+/// Prepares this environment; `make_error(code, message, field)` returns the error objects. Once.
+#[napi(catch_unwind)]
+pub fn install(env: Env, make_error: Function<'_, FnArgs<(String, String, Option<String>)>, Unknown<'_>>) -> napi::Result<()> {
+    // SAFETY: the environment and the function belong to this very call.
+    unsafe { Queue::install(env.raw(), make_error.raw()) }
+}
+
+/// Names of the environment variables that `create_engine` wants to see.
+#[napi(catch_unwind)]
+pub fn variable_names() -> Vec<&'static str> {
+    config::variable_names()
+}
+
+/// The Markdown table of all variables, for the README.
+#[napi(catch_unwind)]
+pub fn config_reference() -> String {
+    config::reference()
+}
+
+/// Starts an engine of its own. `variables` and `options` are JSON objects.
+#[napi(catch_unwind)]
+pub fn create_engine(env: Env, variables: Text, options: Text) -> napi::Result<NativeEngine> {
+    let engine = registry::create(&pairs(&variables.0), &object(&options.0));
+    Ok(NativeEngine { engine: engine.map_err(|error| throw(env, &error))? })
+}
+
+/// The default engine, started on first use.
+#[napi(catch_unwind)]
+pub fn default_engine(env: Env, variables: Text) -> napi::Result<NativeEngine> {
+    let engine = registry::default_engine(&pairs(&variables.0));
+    Ok(NativeEngine { engine: engine.map_err(|error| throw(env, &error))? })
+}
+
+/// The default engine if there is one already.
+#[napi(catch_unwind)]
+pub fn existing_engine() -> Option<NativeEngine> {
+    registry::existing().map(|engine| NativeEngine { engine })
+}
+
+/// Sets the options of the default engine before its first use.
+#[napi(catch_unwind)]
+pub fn configure(env: Env, variables: Text, options: Text) -> napi::Result<()> {
+    registry::configure(&pairs(&variables.0), object(&options.0)).map_err(|error| throw(env, &error))
+}
+
+/// Sets the logger of this environment, or removes it. It gets one JSON text per record.
+#[napi(catch_unwind)]
+pub fn set_logger(env: Env, logger: Option<Function<'_, String, Unknown<'_>>>) -> napi::Result<()> {
+    let raw = logger.as_ref().map_or(std::ptr::null_mut(), JsValue::raw);
+    // SAFETY: the environment and the function belong to this very call.
+    unsafe { log::set_logger(env.raw(), raw) }
+}
+
+#[napi]
+impl NativeEngine {
+    /// Whether the store is in service.
+    #[napi(catch_unwind)]
+    pub fn available(&self) -> bool {
+        self.engine.core().cache.available()
+    }
+
+    /// Metrics as JSON.
+    #[napi(catch_unwind)]
+    pub fn metrics(&self) -> String {
+        self.engine.core().metrics(log::dropped()).to_string()
+    }
+
+    /// Metrics as Prometheus text.
+    #[napi(catch_unwind)]
+    pub fn metrics_text(&self) -> String {
+        self.engine.core().prometheus()
+    }
+
+    /// Whether this process knows that the token is revoked.
+    #[napi(catch_unwind)]
+    pub fn peek_revoked(&self, token_id: Text) -> bool {
+        let cache = &self.engine.core().cache;
+        let hit = self.with_key(Namespace::TokenBlacklist, &token_id.0, |key| cache.near.peek(key, cache.clock.now_ms()).is_some());
+        if hit {
+            self.engine.core().telemetry.of(Namespace::TokenBlacklist).near.up();
+        }
+        hit
+    }
+
+    /// Number of the user object that may be served without asking; 0 = ask. For `bounded` only.
+    #[napi(catch_unwind)]
+    pub fn peek_user(&self, user_id: Text) -> f64 {
+        let cache = &self.engine.core().cache;
+        let serial = self.with_key(Namespace::UserBasic, &user_id.0, |key| {
+            cache.bounded(Namespace::UserBasic, key).map_or(0, |near| near.serial)
+        });
+        if serial > 0 {
+            self.engine.core().telemetry.of(Namespace::UserBasic).near.up();
+        }
+        serial as f64
+    }
+
+    /// Text of user object `serial`, if this process still has it.
+    #[napi(catch_unwind)]
+    pub fn user_text(&self, user_id: Text, serial: f64) -> Option<String> {
+        self.near_text(&Request::UserById { user_id: user_id.0 }, serial)
+    }
+
+    /// Text of payload `serial`, if this process still has it.
+    #[napi(catch_unwind)]
+    pub fn jwt_text(&self, token: Text, serial: f64) -> Option<String> {
+        self.near_text(&Request::CachedJwt { token: token.0 }, serial)
+    }
+}
+
+impl NativeEngine {
+    fn with_key<R>(&self, namespace: Namespace, part: &str, look: impl FnOnce(&[u8]) -> R) -> R {
+        KEY.with(|key| {
+            let mut key = key.borrow_mut();
+            key.clear();
+            self.engine.core().cache.keys.write(namespace, part, &mut key);
+            look(&key)
+        })
+    }
+
+    fn near_text(&self, request: &Request, serial: f64) -> Option<String> {
+        let text = self.engine.core().near_text(request, serial as u64)?;
+        String::from_utf8(text.to_vec()).ok()
+    }
+
+    /// Hands a request over and returns its promise.
+    pub(super) fn submit(&self, env: Env, request: Request, deadline_ms: u64) -> napi::Result<Raw> {
+        let queue = Queue::of(env.raw())?;
+        // SAFETY: the environment of this very call.
+        let (ticket, promise) = unsafe { queue.promise(env.raw()) };
+        self.engine.submit(request, deadline_ms, ticket);
+        Ok(Raw(promise))
+    }
+}
+
+/// Throws the error object that the factory makes.
+fn throw(env: Env, error: &Error) -> napi::Error {
+    if let Ok(queue) = Queue::of(env.raw()) {
+        // SAFETY: inside a call of this environment, which provides a handle scope.
+        unsafe { sys::napi_throw(env.raw(), queue.error(env.raw(), error)) };
+    }
+    napi::Error::new(napi::Status::PendingException, error.to_string())
+}
+
+fn object(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap_or(serde_json::Value::Null)
+}
+
+fn pairs(text: &str) -> Vec<(String, String)> {
+    match object(text) {
+        serde_json::Value::Object(map) => {
+            map.into_iter().filter_map(|(name, value)| Some((name, value.as_str()?.to_owned()))).collect()
+        }
+        _ => Vec::new(),
+    }
+}

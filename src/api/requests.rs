@@ -1,0 +1,154 @@
+//! One method per request. Each returns its promise; what it resolves to is in `bridge::outcome`.
+
+use bcos_cache_core::engine::Request;
+use bcos_cache_core::source::Revocation;
+use napi::Env;
+use napi_derive::napi;
+
+use super::Raw;
+use super::engine::NativeEngine;
+use crate::bridge::args::{Text, deadline};
+use crate::bridge::queue::Queue;
+
+#[napi]
+impl NativeEngine {
+    /// boolean
+    #[napi(catch_unwind)]
+    pub fn token_is_blacklisted(&self, env: Env, token_id: Text, deadline_ms: f64) -> napi::Result<Raw> {
+        self.submit(env, Request::TokenIsBlacklisted { jti: token_id.0 }, deadline(deadline_ms))
+    }
+
+    /// boolean or null
+    #[napi(catch_unwind)]
+    pub fn token_status(&self, env: Env, token_id: Text, deadline_ms: f64) -> napi::Result<Raw> {
+        self.submit(env, Request::TokenStatus { jti: token_id.0 }, deadline(deadline_ms))
+    }
+
+    /// boolean: stored
+    #[napi(catch_unwind)]
+    pub fn cache_token_status(&self, env: Env, token_id: Text, revoked: bool, deadline_ms: f64) -> napi::Result<Raw> {
+        self.submit(env, Request::CacheTokenStatus { jti: token_id.0, revoked }, deadline(deadline_ms))
+    }
+
+    /// [acknowledged, queued]
+    #[napi(catch_unwind)]
+    pub fn invalidate_token(&self, env: Env, token_id: Text, deadline_ms: f64) -> napi::Result<Raw> {
+        self.submit(env, Request::InvalidateToken { jti: token_id.0 }, deadline(deadline_ms))
+    }
+
+    /// [acknowledged, queued, inserted]
+    #[napi(catch_unwind)]
+    #[allow(clippy::too_many_arguments, reason = "the columns of one row, named on the TypeScript side")]
+    pub fn blacklist_token(
+        &self,
+        env: Env,
+        jti: Text,
+        user_id: Text,
+        token_type: Text,
+        expires_at_ms: f64,
+        reason: Text,
+        blacklisted_by: Option<String>,
+        ip_address: Option<String>,
+        user_agent: Option<String>,
+        deadline_ms: f64,
+    ) -> napi::Result<Raw> {
+        let row = Revocation {
+            jti: jti.0,
+            user_id: user_id.0,
+            token_type: token_type.0,
+            expires_at_ms,
+            reason: reason.0,
+            blacklisted_by,
+            ip_address,
+            user_agent,
+        };
+        self.submit(env, Request::BlacklistToken(Box::new(row)), deadline(deadline_ms))
+    }
+
+    /// [acknowledged, queued]
+    #[napi(catch_unwind)]
+    pub fn invalidate_user_tokens(&self, env: Env, user_id: Text, deadline_ms: f64) -> napi::Result<Raw> {
+        self.submit(env, Request::InvalidateUserTokens { user_id: user_id.0 }, deadline(deadline_ms))
+    }
+
+    /// null, serial, or [serial, JSON]
+    #[napi(catch_unwind)]
+    pub fn user_by_id(&self, env: Env, user_id: Text, deadline_ms: f64) -> napi::Result<Raw> {
+        self.submit(env, Request::UserById { user_id: user_id.0 }, deadline(deadline_ms))
+    }
+
+    /// null, serial, or [serial, JSON]
+    #[napi(catch_unwind)]
+    pub fn user_by_email(&self, env: Env, email: Text, deadline_ms: f64) -> napi::Result<Raw> {
+        self.submit(env, Request::UserByEmail { email: email.0 }, deadline(deadline_ms))
+    }
+
+    /// null, serial, or [serial, JSON]
+    #[napi(catch_unwind)]
+    pub fn cached_user(&self, env: Env, user_id: Text, deadline_ms: f64) -> napi::Result<Raw> {
+        self.submit(env, Request::CachedUser { user_id: user_id.0 }, deadline(deadline_ms))
+    }
+
+    /// boolean: stored
+    #[napi(catch_unwind)]
+    pub fn cache_user(&self, env: Env, user_id: Text, json: Text, deadline_ms: f64) -> napi::Result<Raw> {
+        self.submit(env, Request::CacheUser { user_id: user_id.0, json: json.0 }, deadline(deadline_ms))
+    }
+
+    /// [acknowledged, queued]
+    #[napi(catch_unwind)]
+    pub fn invalidate_user(&self, env: Env, user_id: Text, deadline_ms: f64) -> napi::Result<Raw> {
+        self.submit(env, Request::InvalidateUser { user_id: user_id.0 }, deadline(deadline_ms))
+    }
+
+    /// null, serial, or [serial, JSON]
+    #[napi(catch_unwind)]
+    pub fn cached_jwt(&self, env: Env, token: Text, deadline_ms: f64) -> napi::Result<Raw> {
+        self.submit(env, Request::CachedJwt { token: token.0 }, deadline(deadline_ms))
+    }
+
+    /// boolean: stored
+    #[napi(catch_unwind)]
+    pub fn cache_jwt(&self, env: Env, token: Text, json: Text, deadline_ms: f64) -> napi::Result<Raw> {
+        self.submit(env, Request::CacheJwt { token: token.0, json: json.0 }, deadline(deadline_ms))
+    }
+
+    /// [acknowledged, queued]
+    #[napi(catch_unwind)]
+    pub fn invalidate_jwt(&self, env: Env, token_id: Text, deadline_ms: f64) -> napi::Result<Raw> {
+        self.submit(env, Request::InvalidateJwt { jti: token_id.0 }, deadline(deadline_ms))
+    }
+
+    /// serial, [serial, JSON], [-1, lead] to run the loader, or [-2, lead] when somebody else's failed
+    #[napi(catch_unwind)]
+    pub fn begin_jwt(&self, env: Env, token: Text, deadline_ms: f64) -> napi::Result<Raw> {
+        let id = Queue::of(env.raw())?.id();
+        self.submit(env, Request::BeginJwt { token: token.0, env: id }, deadline(deadline_ms))
+    }
+
+    /// Ends a load: the payload's JSON, or null when the loader failed.
+    #[napi(catch_unwind)]
+    pub fn end_jwt(&self, env: Env, lead: f64, json: Option<String>) -> napi::Result<Raw> {
+        self.submit(env, Request::EndJwt { lead: lead as u64, json }, 0)
+    }
+
+    /// JSON
+    #[napi(catch_unwind)]
+    pub fn health(&self, env: Env) -> napi::Result<Raw> {
+        self.submit(env, Request::Health, 0)
+    }
+
+    /// Resolves when the engine has ended.
+    #[napi(catch_unwind)]
+    pub fn close(&self, env: Env, drain_ms: f64) -> napi::Result<Raw> {
+        let queue = Queue::of(env.raw())?;
+        // SAFETY: the environment of this very call.
+        let (ticket, promise) = unsafe { queue.promise(env.raw()) };
+        let engine = self.engine.clone();
+        self.engine.runtime().clone().spawn(async move {
+            engine.close(deadline(drain_ms)).await;
+            bcos_cache_core::engine::Ticket::settle(ticket, bcos_cache_core::engine::Outcome::Nothing);
+        });
+        Ok(Raw(promise))
+    }
+}

@@ -1,0 +1,50 @@
+//! Arguments: read once, checked here. A number that JavaScript gave is never cast silently.
+
+use napi::bindgen_prelude::{FromNapiValue, TypeName, ValidateNapiValue};
+use napi::{Status, ValueType, sys};
+
+/// Longest text that is read without asking for its length first.
+const INLINE: usize = 512;
+
+/// A text argument, read into a stack array when it is short.
+#[allow(unreachable_pub, reason = "part of the signatures that the binding exports")]
+pub struct Text(pub(crate) String);
+
+impl FromNapiValue for Text {
+    unsafe fn from_napi_value(env: sys::napi_env, value: sys::napi_value) -> napi::Result<Self> {
+        let mut inline = [0_u8; INLINE];
+        let mut length = 0;
+        // SAFETY: `env` and `value` are the ones of the current call; the buffer is INLINE bytes long.
+        let status = unsafe {
+            sys::napi_get_value_string_utf8(env, value, inline.as_mut_ptr().cast(), INLINE as _, &mut length)
+        };
+        if status != sys::Status::napi_ok {
+            return Err(napi::Error::new(Status::StringExpected, "a text is expected".to_owned()));
+        }
+        // A shorter result than the buffer minus one character is complete; the rest is read at length.
+        if (length as usize) < INLINE - 4 {
+            return String::from_utf8(inline[..length as usize].to_vec())
+                .map(Text)
+                .map_err(|_| napi::Error::new(Status::StringExpected, "a well-formed text is expected".to_owned()));
+        }
+        // SAFETY: same call, same value.
+        unsafe { String::from_napi_value(env, value) }.map(Text)
+    }
+}
+
+impl TypeName for Text {
+    fn type_name() -> &'static str {
+        "string"
+    }
+    fn value_type() -> ValueType {
+        ValueType::String
+    }
+}
+
+impl ValidateNapiValue for Text {}
+
+/// A time budget in milliseconds: 0 means the default; anything that is not a number of milliseconds
+/// between 1 and 10 minutes was refused by the TypeScript side, and counts as the default here.
+pub(crate) fn deadline(ms: f64) -> u64 {
+    if ms.is_finite() && (1.0..=600_000.0).contains(&ms) { ms as u64 } else { 0 }
+}
