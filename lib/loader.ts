@@ -29,7 +29,11 @@ export class Loader {
   readonly #failures = new Map<number, unknown>();
 
   async run<T>(protocol: Protocol<T>, signal: AbortSignal | undefined): Promise<T> {
-    const reply = await abortable(protocol.begin(), signal);
+    const begun = protocol.begin();
+    const reply = await abortable(begun, signal).catch((reason: unknown) => {
+      this.#release(protocol, begun);
+      throw reason;
+    });
     if (typeof reply === 'number') return protocol.found(reply, undefined);
     const [first, second] = reply;
     if (typeof second === 'string') return protocol.found(first, second);
@@ -52,6 +56,17 @@ export class Loader {
     }
     if (lead > 0) await protocol.end(lead, json);
     return protocol.decode(json);
+  }
+
+  /** The caller went away while the native side was asked: a ticket that still comes is given back. */
+  #release<T>(protocol: Protocol<T>, begun: Promise<BeginReply>): void {
+    const back = async () => {
+      const reply = await begun;
+      if (typeof reply !== 'number' && reply[0] === LEAD && typeof reply[1] === 'number') {
+        if (reply[1] > 0) await protocol.end(reply[1], null);
+      }
+    };
+    back().catch(() => undefined);
   }
 
   #remember(lead: number, error: unknown): void {

@@ -22,8 +22,8 @@ impl FromNapiValue for Text {
             return Err(napi::Error::new(Status::StringExpected, "a text is expected".to_owned()));
         }
         // A shorter result than the buffer minus one character is complete; the rest is read at length.
-        if (length as usize) < INLINE - 4 {
-            return String::from_utf8(inline[..length as usize].to_vec())
+        if length < INLINE - 4 {
+            return String::from_utf8(inline[..length].to_vec())
                 .map(Text)
                 .map_err(|_| napi::Error::new(Status::StringExpected, "a well-formed text is expected".to_owned()));
         }

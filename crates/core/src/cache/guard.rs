@@ -31,8 +31,12 @@ impl Cache {
                 Some(wait) => self.pause(wait).await,
                 None if self.pending.is_empty() => self.idle().await,
                 None => {
-                    if self.replay().await.is_err() {
-                        tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
+                    if let Err(error) = self.replay().await {
+                        if error.opens_breaker() {
+                            self.store_failed(&error);
+                        } else {
+                            self.pause(RETRY_MS).await;
+                        }
                     }
                 }
             }
@@ -47,9 +51,12 @@ impl Cache {
         };
         match outcome {
             Ok(()) => {
-                self.breaker.lock().recovered(self.clock.now_ms());
-                self.in_service.store(true, Ordering::SeqCst);
-                self.ever_in_service.store(true, Ordering::SeqCst);
+                {
+                    let mut breaker = self.breaker.lock();
+                    breaker.recovered(self.clock.now_ms());
+                    self.in_service.store(true, Ordering::SeqCst);
+                }
+                self.settled.store(true, Ordering::SeqCst);
                 tracing::info!(component = "store", mode = self.store.mode(), "the store is in service");
                 self.changed.notify_waiters();
             }

@@ -105,8 +105,8 @@ pub struct Cache {
     pub(super) breaker: Mutex<Breaker>,
     /// The breaker's `Closed`, so that the hot path asks without locking.
     pub(super) in_service: AtomicBool,
-    /// Whether the store was ever in service: only before that does a first call wait for it.
-    pub(super) ever_in_service: AtomicBool,
+    /// Whether the first connection was made or given up: only before that does a call wait for it.
+    pub(super) settled: AtomicBool,
     /// Wakes the guard.
     pub(super) wake: Notify,
     /// Woken by the guard whenever the store goes into service or a replay ends.
@@ -231,7 +231,7 @@ impl Cache {
             modes,
             breaker: Mutex::new(breaker),
             in_service: AtomicBool::new(false),
-            ever_in_service: AtomicBool::new(false),
+            settled: AtomicBool::new(false),
             wake: Notify::new(),
             changed: Notify::new(),
             heard_ms: AtomicU64::new(0),
@@ -258,24 +258,28 @@ impl Cache {
         self.available() && !self.pending.contains(key)
     }
 
-    /// Waits for the first connection; returns at once when there was one, or when there is no store.
+    /// Whether a read need not wait for the first connection.
+    pub fn is_ready(&self) -> bool {
+        matches!(self.store, Store::None) || self.settled.load(Ordering::SeqCst)
+    }
+
+    /// Waits until the store went into service for the first time, or did not within its connect timeout.
     pub async fn ready(&self) {
-        if matches!(self.store, Store::None) || self.ever_in_service.load(Ordering::SeqCst) {
-            return;
-        }
         let limit = Duration::from_millis(self.times.connect_ms);
-        let _ = tokio::time::timeout(limit, async {
+        let connected = async {
             loop {
                 let changed = self.changed.notified();
-                if self.ever_in_service.load(Ordering::SeqCst) {
+                if self.is_ready() {
                     return;
                 }
                 changed.await;
             }
-        })
-        .await;
-        // Whoever comes later does not wait again: a store that is not there is not there.
-        self.ever_in_service.store(true, Ordering::SeqCst);
+        };
+        if tokio::time::timeout(limit, connected).await.is_err() {
+            // Whoever comes later does not wait again: a store that is not there is not there.
+            self.settled.store(true, Ordering::SeqCst);
+            self.changed.notify_waiters();
+        }
     }
 
     /// Runs operations, counts them, and takes the store out of service when it fails.
@@ -306,8 +310,15 @@ impl Cache {
     }
 
     pub(super) fn store_failed(&self, error: &StoreError) {
-        if self.breaker.lock().failed(self.clock.now_ms()) {
-            self.in_service.store(false, Ordering::SeqCst);
+        let opened = {
+            let mut breaker = self.breaker.lock();
+            let opened = breaker.failed(self.clock.now_ms());
+            if opened {
+                self.in_service.store(false, Ordering::SeqCst);
+            }
+            opened
+        };
+        if opened {
             self.telemetry.breaker_opened.up();
             tracing::warn!(component = "store", reason = ?error, "the store is out of service");
             self.wake.notify_one();

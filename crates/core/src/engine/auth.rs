@@ -21,7 +21,7 @@ use crate::cache::{Found, Loaded};
 use crate::source::Revocation;
 use crate::store::{Op, Reply};
 
-use super::hot::{Hot, Read};
+use super::hot::{Hot, Plan, Read};
 use super::{Core, JsLead, Outcome, Request};
 
 impl Core {
@@ -32,8 +32,14 @@ impl Core {
         hot: Option<Hot>,
         started_us: u64,
     ) -> Outcome {
-        if let Some(hot) = hot {
-            return self.cold(&request, hot, started_us).await;
+        let alone = match hot {
+            Some(hot) => Plan::Hot(hot),
+            None => self.ask_alone(&request, started_us).await,
+        };
+        match alone {
+            Plan::Now(outcome) => return outcome,
+            Plan::Hot(hot) => return self.cold(&request, hot, started_us).await,
+            Plan::Task => {}
         }
         match request {
             Request::CacheTokenStatus { jti, revoked } => self.cache_token_status(&jti, revoked).await.into(),
@@ -55,6 +61,22 @@ impl Core {
             | Request::BeginJwt { .. } => {
                 Outcome::Failed(Error::new(Code::Internal, "a read without its plan"))
             }
+        }
+    }
+
+    /// The hot half for one request outside a batch.
+    async fn ask_alone(&self, request: &Request, started_us: u64) -> Plan {
+        self.cache.ready().await;
+        let mut ops = Vec::new();
+        match self.plan(request, &mut ops, started_us) {
+            Plan::Hot(mut hot) => {
+                let replies = if ops.is_empty() { Vec::new() } else { self.cache.exec(ops).await };
+                match self.settle_hot(&mut hot, &replies, started_us) {
+                    Some(outcome) => Plan::Now(outcome),
+                    None => Plan::Hot(hot),
+                }
+            }
+            other => other,
         }
     }
 
@@ -349,8 +371,14 @@ impl Core {
         let core = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(core.cache.times.lease_ms)).await;
-            drop(core.leads.lock().remove(&number));
+            core.forget(number);
         });
+    }
+
+    /// Ends a load that nobody will run.
+    pub(super) fn forget(&self, number: u64) {
+        let gone = self.leads.lock().remove(&number);
+        drop(gone);
     }
 
     /// The number of those who wait for a failed loader, or nothing.

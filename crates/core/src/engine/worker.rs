@@ -73,11 +73,16 @@ async fn spin<T>(core: &Core, jobs: &mut mpsc::Receiver<Job<T>>, batch: &mut Vec
 }
 
 async fn batch_of<T: Ticket>(core: Arc<Core>, batch: Vec<Job<T>>) {
-    core.cache.ready().await;
+    let ready = core.cache.is_ready();
     let mut settled = Vec::new();
     let mut hot: Vec<(Hot, Job<T>)> = Vec::with_capacity(batch.len());
     let mut ops = Vec::with_capacity(batch.len());
     for job in batch {
+        // Whoever has less time than the store may take, or must wait for the first connection, goes alone.
+        if !ready || (1..=core.settings.store.deadline_ms).contains(&job.deadline_ms) {
+            task(&core, None, job);
+            continue;
+        }
         match core.plan(&job.request, &mut ops, job.started_us) {
             Plan::Now(outcome) => settled.push((job.ticket, outcome)),
             Plan::Hot(read) => hot.push((read, job)),
@@ -117,12 +122,21 @@ fn task<T: Ticket>(core: &Arc<Core>, read: Option<Hot>, job: Job<T>) {
     tokio::spawn(async move {
         let Job { request, ticket, started_us, .. } = job;
         let inner = core.clone();
-        let work = tokio::spawn(async move { inner.answer(request, read, started_us).await });
-        let outcome = match tokio::time::timeout(Duration::from_millis(limit), work).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Outcome::Failed(Error::new(Code::Internal, "a task of the engine failed")),
-            Err(_) => Outcome::Failed(Error::new(Code::Deadline, format!("no answer within {limit} ms"))),
-        };
-        settle(&core, vec![(ticket, outcome)]);
+        let mut work = tokio::spawn(async move { inner.answer(request, read, started_us).await });
+        match tokio::time::timeout(Duration::from_millis(limit), &mut work).await {
+            Ok(Ok(outcome)) => settle(&core, vec![(ticket, outcome)]),
+            Ok(Err(_)) => {
+                let error = Error::new(Code::Internal, "a task of the engine failed");
+                settle(&core, vec![(ticket, Outcome::Failed(error))]);
+            }
+            Err(_) => {
+                let error = Error::new(Code::Deadline, format!("no answer within {limit} ms"));
+                settle(&core, vec![(ticket, Outcome::Failed(error))]);
+                if let Ok(Outcome::Lead(lead)) = work.await {
+                    // The caller is gone and will not run this load: whoever waits for it must not.
+                    core.forget(lead);
+                }
+            }
+        }
     });
 }

@@ -4,6 +4,7 @@
 //! a lost request means it did not happen.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
@@ -29,7 +30,7 @@ pub enum Fault {
 
 /// An embedded store with faults.
 pub struct Sim {
-    inner: Embedded,
+    inner: Arc<Embedded>,
     script: Mutex<VecDeque<Fault>>,
     down: Mutex<bool>,
 }
@@ -37,7 +38,12 @@ pub struct Sim {
 impl Sim {
     /// A simulated store without faults so far.
     pub fn new(clock: Clock) -> Self {
-        Self { inner: Embedded::new(64 << 20, clock), script: Mutex::default(), down: Mutex::default() }
+        Self::over(Arc::new(Embedded::new(64 << 20, clock)))
+    }
+
+    /// One more connection to a store that other instances use too.
+    pub fn over(inner: Arc<Embedded>) -> Self {
+        Self { inner, script: Mutex::default(), down: Mutex::default() }
     }
 
     /// The faults of the next calls, in order; after them calls pass.
@@ -51,7 +57,7 @@ impl Sim {
     }
 
     /// The store behind the faults.
-    pub fn inner(&self) -> &Embedded {
+    pub fn inner(&self) -> &Arc<Embedded> {
         &self.inner
     }
 

@@ -41,7 +41,7 @@ impl Link {
         tokio::time::timeout(limit, Self::open(options, address))
             .await
             .map_err(|_| StoreError::Timeout)?
-            .map_err(|error| StoreError::Unavailable(describe(&error).into()))
+            .map_err(|error| StoreError::Unavailable(describe(&error)))
     }
 
     async fn open(options: &Options, address: &str) -> redis::RedisResult<Self> {
@@ -80,7 +80,7 @@ impl Link {
         let mut connection = self.connection.clone();
         match tokio::time::timeout(limit, connection.send_packed_command(command)).await {
             Err(_) => Err(StoreError::Timeout),
-            Ok(Err(error)) => Err(StoreError::Unavailable(describe(&error).into())),
+            Ok(Err(error)) => Err(StoreError::Unavailable(describe(&error))),
             Ok(Ok(Value::ServerError(error))) => Err(StoreError::Refused(error.code().into())),
             Ok(Ok(value)) => Ok(value),
         }
@@ -93,7 +93,7 @@ impl Link {
         let sent = connection.send_packed_commands(batch.pipeline(), 0, batch.len());
         match tokio::time::timeout_at(until, sent).await {
             Err(_) => fail(steps, &StoreError::Timeout),
-            Ok(Err(error)) => fail(steps, &StoreError::Unavailable(describe(&error).into())),
+            Ok(Err(error)) => fail(steps, &StoreError::Unavailable(describe(&error))),
             Ok(Ok(values)) => batch.answers(ops, steps, values),
         }
     }
