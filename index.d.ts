@@ -272,8 +272,6 @@ export interface EngineOptions {
   readonly redisTls?: boolean | undefined;
   /** `REDIS_TLS_CA`. Certificate authority to trust instead of the built-in roots. */
   readonly redisTlsCa?: string | undefined;
-  /** `REDIS_TLS_SERVERNAME`. Name the certificate must carry, where it is not the host. */
-  readonly redisTlsServername?: string | undefined;
   /** `REDIS_URL`. `redis://` or `rediss://` with everything in one text. Never logged. */
   readonly redisUrl?: string | undefined;
   /**

@@ -1,14 +1,29 @@
 /**
  * Builds the add-on (release) and the TypeScript. Not an installer: `setup.mjs` does that.
- * Invariant: the add-on file is replaced, never overwritten, because a running process has it mapped.
+ * Invariant: the add-on is built aside and moved into place, because a running process has the old file
+ * mapped and a starting one must find a whole one.
  */
 
-import { rmSync } from 'node:fs';
-import { readdirSync } from 'node:fs';
-import { root, run } from './run.mjs';
+import { mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { cwd, run } from './run.mjs';
 
-for (const file of readdirSync(root)) {
-  if (file.endsWith('.node')) rmSync(new URL(file, root));
-}
-run('npx', ['napi', 'build', '--platform', '--release', '--js', 'native.js', '--dts', 'native.d.ts', '--', '--locked']);
+const aside = join(cwd, 'target', 'napi');
+rmSync(aside, { recursive: true, force: true });
+mkdirSync(aside, { recursive: true });
+run('npx', [
+  'napi',
+  'build',
+  '--platform',
+  '--release',
+  '--js',
+  'native.js',
+  '--dts',
+  'native.d.ts',
+  '--output-dir',
+  aside,
+  '--',
+  '--locked',
+]);
+for (const file of readdirSync(aside)) renameSync(join(aside, file), join(cwd, file));
 run('npx', ['tsc', '-p', 'lib']);

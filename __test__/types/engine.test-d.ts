@@ -67,7 +67,6 @@ type TextOptions =
   | 'redisUsername'
   | 'redisPassword'
   | 'redisTlsCa'
-  | 'redisTlsServername'
   | 'redisUrl'
   | 'redisKeyPrefix'
   | 'upstashRedisRestUrl'

@@ -48,8 +48,6 @@ pub struct ValkeySettings {
 pub struct TlsSettings {
     /// Path of a PEM file to trust instead of the public authorities.
     pub ca_path: Option<String>,
-    /// The name to verify instead of the host connected to.
-    pub servername: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,19 +147,14 @@ fn valkey(values: &Values<'_>, place: Place, errors: &mut Vec<ConfigError>) -> V
 fn tls(values: &Values<'_>, on: bool, errors: &mut Vec<ConfigError>) -> Option<TlsSettings> {
     let settings = TlsSettings {
         ca_path: values.owned("REDIS_TLS_CA"),
-        servername: values.owned("REDIS_TLS_SERVERNAME"),
     };
     if on {
         return Some(settings);
     }
     // Whoever named a certificate believes that the connection is encrypted.
-    if !values.is_unusable("REDIS_TLS") {
-        for name in ["REDIS_TLS_CA", "REDIS_TLS_SERVERNAME"] {
-            if values.is_given(name) {
-                let hint = "The connection is not encrypted; set REDIS_TLS=true or use rediss://.";
-                errors.push(values.conflict(name, "only together with TLS", hint));
-            }
-        }
+    if !values.is_unusable("REDIS_TLS") && values.is_given("REDIS_TLS_CA") {
+        let hint = "The connection is not encrypted; set REDIS_TLS=true or use rediss://.";
+        errors.push(values.conflict("REDIS_TLS_CA", "only together with TLS", hint));
     }
     None
 }

@@ -73,10 +73,10 @@ fn where_the_server_is() {
 #[test]
 fn how_the_server_is_reached() {
     let v = valkey(
-        "REDIS_HOST=a REDIS_TLS=on REDIS_TLS_CA=/etc/ca.pem REDIS_TLS_SERVERNAME=b REDIS_MODE=Cluster",
+        "REDIS_HOST=a REDIS_TLS=on REDIS_TLS_CA=/etc/ca.pem REDIS_MODE=Cluster",
         json!({ "redisClusterNodes": ["a:6379", "c:7000", "[::1]:7001", "c:7000"] }),
     );
-    let tls = TlsSettings { ca_path: Some("/etc/ca.pem".into()), servername: Some("b".into()) };
+    let tls = TlsSettings { ca_path: Some("/etc/ca.pem".into()) };
     assert_eq!((v.tls, v.mode), (Some(tls), ConnectionMode::Cluster));
     let node = |host: &str, port| Endpoint { host: host.into(), port };
     assert_eq!(v.seeds, [node("c", 7000), node("::1", 7001)]);

@@ -61,8 +61,6 @@ pub const VARIABLES: &[Variable] = &[
     var("REDIS_TLS", "redisTls", Kind::Bool, Some("false"), "Whether the connection is encrypted."),
     var("REDIS_TLS_CA", "redisTlsCa", Kind::Path, None,
         "A PEM file of certificates to trust instead of the public authorities."),
-    var("REDIS_TLS_SERVERNAME", "redisTlsServername", Kind::Host, None,
-        "The name the certificate must carry when it is not the host connected to."),
     var("REDIS_MODE", "redisMode", Kind::Enum(&["auto", "standalone", "cluster"]), Some("auto"),
         "Whether the server is a cluster; auto asks it."),
     var("REDIS_CLUSTER_NODES", "redisClusterNodes", Kind::Nodes, None,

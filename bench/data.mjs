@@ -1,0 +1,123 @@
+/**
+ * What is cached in every measurement: users, token ids and JWTs, and the engines that serve them. Not the demo's data.
+ * Invariant: no engine has a source, so an answer that the cache does not have is an error, never a slow hit.
+ */
+
+import { createHmac, generateKeyPairSync, sign } from 'node:crypto';
+import { createEngine } from '../index.js';
+
+/** @typedef {import('../index.js').Engine} Engine */
+/** @typedef {import('../index.js').EngineOptions} EngineOptions */
+/** @typedef {import('../__test__/servers/index.mjs').Server} Server */
+
+export const KEYS = 1_000;
+export const PEER_PREFIX = 'peer:';
+export const OUR_PREFIX = 'ours:';
+export const HMAC_KEY = 'an example key of thirty-two bytes';
+
+const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
+export const rsaPublicKey = publicKey;
+
+const range = (/** @type {number} */ count) => Array.from({ length: count }, (_, n) => n);
+const uuid = (/** @type {number} */ n) => `3f2504e0-4f89-41d3-9a0c-${n.toString(16).padStart(12, '0')}`;
+
+export const users = range(KEYS).map((n) => ({
+  user_id: uuid(n),
+  email: `firstname.lastname.${String(n).padStart(6, '0')}@practice-group.example.com`,
+  first_name: `Firstname-of-person-${String(n).padStart(6, '0')}`,
+  last_name: `Hyphenated-Lastname-${String(n).padStart(6, '0')}`,
+  is_active: true,
+  email_verified: true,
+  provider_uid: 100_000 + n,
+  created_at: '2025-01-15T08:30:00.000Z',
+  updated_at: '2026-06-30T16:45:12.345Z',
+}));
+export const cleanTokens = range(KEYS).map(
+  (n) => `c1ea0000-4f89-41d3-9a0c-${n.toString(16).padStart(12, '0')}`,
+);
+export const revokedTokens = cleanTokens.map((id) => id.replace('c1ea', 'dead'));
+
+const expiry = Math.floor(Date.now() / 1_000) + 24 * 3_600;
+const payloads = users.map((user, n) => ({
+  jti: cleanTokens[n],
+  sub: user.user_id,
+  user_id: user.user_id,
+  email: user.email,
+  roles: ['analyst', 'practice-manager'],
+  iat: expiry - 25 * 3_600,
+  exp: expiry,
+}));
+
+const part = (/** @type {unknown} */ value) => Buffer.from(JSON.stringify(value)).toString('base64url');
+const hmac = (/** @type {string} */ text) => createHmac('sha256', HMAC_KEY).update(text).digest('base64url');
+const rsa = (/** @type {string} */ text) =>
+  sign('RSA-SHA256', Buffer.from(text), privateKey).toString('base64url');
+
+/** @param {string} alg @param {(text: string) => string} signature */
+const tokens = (alg, signature) =>
+  payloads.map((payload) => {
+    const text = `${part({ alg, typ: 'JWT' })}.${part(payload)}`;
+    return `${text}.${signature(text)}`;
+  });
+
+/** Signed when first asked for: 1,000 RSA signatures take a second. */
+let made = /** @type {{ hs256: string[], rs256: string[] } | undefined} */ (undefined);
+export function jwts() {
+  made ??= { hs256: tokens('HS256', hmac), rs256: tokens('RS256', rsa) };
+  return { ...made, payloads };
+}
+
+/**
+ * Runs `body` with engines on `server`, one per set of options, and closes them.
+ * @template T
+ * @param {Server} server @param {EngineOptions[]} options @param {(...engines: Engine[]) => Promise<T>} body
+ */
+export async function withEngines(server, options, body) {
+  const engines = options.map((given) =>
+    createEngine({
+      redisHost: server.host,
+      redisPort: server.port,
+      redisKeyPrefix: OUR_PREFIX,
+      // Peers wait as long as it takes; a busy machine must not make ours look like an outage.
+      cacheDeadlineMs: 5_000,
+      ...given,
+    }),
+  );
+  try {
+    return await body(...engines);
+  } finally {
+    await Promise.all(engines.map((engine) => engine.close()));
+  }
+}
+
+/**
+ * Fills the store: our entries through our own functions, the same values under keys of the same form for the peers.
+ * @param {Server} server
+ */
+export async function fill(server) {
+  await withEngines(server, [{}], async (ours) => {
+    const stored = await Promise.all([
+      ...users.map(async (user) => {
+        await ours.getCachedUserBasic(user.user_id);
+        return ours.cacheUserBasic(user.user_id, user);
+      }),
+      ...cleanTokens.map(async (id) => {
+        await ours.getCachedTokenBlacklistStatus(id);
+        return ours.cacheTokenBlacklistStatus(id, false);
+      }),
+      ...revokedTokens.map(async (id) => (await ours.invalidateTokenCache(id)).acknowledged),
+    ]);
+    if (stored.includes(false)) throw new Error('the store could not be filled');
+  });
+  for (const user of users) {
+    await server.command('SET', `${PEER_PREFIX}user_basic:${user.user_id}`, JSON.stringify(user));
+  }
+  for (const id of cleanTokens) await server.command('SET', `${PEER_PREFIX}token_bl:${id}`, '0');
+  await keep(server);
+}
+
+/** Entries must outlive the run: what is measured is a hit, not an expiry. @param {Server} server */
+export async function keep(server) {
+  const script = "for _, key in ipairs(redis.call('KEYS', '*')) do redis.call('PEXPIRE', key, 3600000) end";
+  await server.command('EVAL', script, 0);
+}

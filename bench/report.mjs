@@ -1,0 +1,116 @@
+/**
+ * What was measured as Markdown, and on what. No arithmetic beyond ratios: the figures come from `measure.mjs`.
+ */
+
+import { readFileSync } from 'node:fs';
+import os from 'node:os';
+
+/**
+ * @typedef {import('./measure.mjs').Sample & { name: string, rounds: import('./measure.mjs').Sample[] }} Row
+ *
+ * @typedef {object} Table
+ * @property {string} title
+ * @property {string} [base] name of the row the ratios refer to
+ * @property {Row[]} [rows]
+ * @property {number} [concurrency]
+ * @property {Record<string, number>} [values] for a table that compares nothing
+ * @property {string} [note]
+ *
+ * @typedef {object} Conditions
+ * @property {import('../__test__/servers/index.mjs').Server} server
+ * @property {number} rounds
+ * @property {number} roundMs
+ * @property {number} children
+ * @property {number[]} concurrencies
+ * @property {(text: string) => void} progress
+ *
+ * @typedef {object} Measurement
+ * @property {(conditions: Conditions) => Promise<Table[]>} run
+ */
+
+const PEERS = ['ioredis', 'redis', '@valkey/valkey-glide', 'bentocache', 'layered-loader', 'lru-cache'];
+
+/** @param {string} path */
+const version = (path) => JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8')).version;
+
+/** @param {import('../__test__/servers/index.mjs').Server} server */
+export function describe(server) {
+  const cpus = os.cpus();
+  return {
+    date: new Date().toISOString(),
+    machine: {
+      cpu: cpus[0]?.model.trim() ?? 'unknown',
+      cores: cpus.length,
+      memoryGB: Math.round(os.totalmem() / 1e9),
+      system: `${os.type()} ${os.release()} ${os.arch()}`,
+      loadBefore: os.loadavg().map((load) => Number(load.toFixed(2))),
+    },
+    versions: {
+      'bcos-cache': version('../package.json'),
+      node: process.versions.node,
+      [server.kind]: server.version,
+      ...Object.fromEntries(PEERS.map((name) => [name, version(`node_modules/${name}/package.json`)])),
+    },
+  };
+}
+
+/** @param {number | null} value */
+function figure(value) {
+  if (value === null || Number.isNaN(value)) return '-';
+  if (value >= 1_000) return Math.round(value).toLocaleString('en-US');
+  return value.toFixed(value >= 100 ? 0 : value >= 10 ? 1 : value >= 1 ? 2 : 3);
+}
+
+/** @param {string[]} head @param {string[][]} lines */
+function markdown(head, lines) {
+  const rule = head.map((_, column) => (column === 0 ? '---' : '--:'));
+  return [head, rule, ...lines].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
+}
+
+/** @param {Table} table */
+export function tableText({ title, base, rows, values, note }) {
+  const parts = [`### ${title}`];
+  if (values) {
+    parts.push(
+      markdown(
+        ['', 'value'],
+        Object.entries(values).map(([name, value]) => [name, figure(value)]),
+      ),
+    );
+  }
+  if (rows) {
+    const peer = rows.find(({ name }) => name === base);
+    const ratio = (/** @type {number | null} */ ours, /** @type {number | null | undefined} */ theirs) =>
+      ours === null || !theirs ? '-' : (ours / theirs).toFixed(2);
+    const timed = rows.some(({ p50Us }) => !Number.isNaN(p50Us));
+    const head = ['', 'calls/s', `x ${base?.replaceAll('`', '')}`];
+    head.push(...(timed ? ['p50 us', 'x', 'p99 us'] : ['us per call']), 'JS CPU us', 'x', 'process CPU us');
+    const lines = rows.map((row) => [
+      row.name,
+      figure(row.opsPerSecond),
+      ratio(row.opsPerSecond, peer?.opsPerSecond),
+      ...(timed
+        ? [figure(row.p50Us), ratio(row.p50Us, peer?.p50Us), figure(row.p99Us)]
+        : [figure(1e6 / row.opsPerSecond)]),
+      figure(row.jsCpuUs),
+      ratio(row.jsCpuUs, peer?.jsCpuUs),
+      figure(row.processCpuUs),
+    ]);
+    parts.push(markdown(head, lines));
+  }
+  if (note) parts.push(note);
+  return parts.join('\n\n');
+}
+
+/** @param {ReturnType<typeof describe>} about @param {Pick<Conditions, 'rounds' | 'roundMs'>} plan */
+export function conditionsText({ date, machine, versions }, { rounds, roundMs }) {
+  return [
+    '## Conditions',
+    `- ${date}; ${machine.cores} x ${machine.cpu}, ${machine.memoryGB} GB, ${machine.system}; load average before: ${machine.loadBefore.join(', ')}.`,
+    `- ${Object.entries(versions)
+      .map(([name, value]) => `${name} ${value}`)
+      .join(', ')}.`,
+    `- Client and server share the machine, over loopback. One process, variants by turns, first round discarded, medians of ${rounds} rounds of ${roundMs} ms. Closed loop.`,
+    '- "JS CPU" is the CPU time of the JavaScript thread per call, "process CPU" that of the whole client process; the server is in neither. Ratios ("x") refer to the peer named in the third column.',
+  ].join('\n');
+}

@@ -1,0 +1,85 @@
+/**
+ * `npm test`: set-up, then every check there is, in the order in which they fail fastest. Ends with one line
+ * that says how many tests passed and failed. `-- --quick` shrinks the long ones.
+ * Invariant: a step that could not run counts as failed.
+ */
+
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { cwd } from './run.mjs';
+import { setup, step } from './setup.mjs';
+
+const quick = process.argv.includes('--quick');
+const unknown = process.argv.slice(2).filter((given) => given !== '--quick');
+if (unknown.length > 0) {
+  process.stderr.write(`unknown argument ${unknown.join(' ')}: only --quick is known\n`);
+  process.exit(2);
+}
+
+const env = { ...process.env, ...(quick ? { QUICK: '1', BCOS_SCHEDULES: '3000' } : {}) };
+let passed = 0;
+let failed = 0;
+
+/** A command that is one test: it succeeds or not. */
+function check(name, command, given) {
+  step(name);
+  const { status } = spawnSync(command, given, { cwd, env, stdio: ['ignore', 'inherit', 'inherit'] });
+  if (status === 0) passed += 1;
+  else {
+    failed += 1;
+    process.stderr.write(`FAILED: ${name} (exit code ${status})\n`);
+  }
+}
+
+/** cargo test: its own closing lines are added up. */
+function rust() {
+  step('Rust tests');
+  const given = ['test', '--locked', '-p', 'bcos-cache-core', '--no-fail-fast'];
+  const result = spawnSync('cargo', given, { cwd, env, stdio: ['ignore', 'pipe', 'inherit'], maxBuffer: 1 << 28 });
+  const output = String(result.stdout);
+  process.stdout.write(output);
+  let seen = 0;
+  for (const line of output.matchAll(/^test result: .*? (\d+) passed; (\d+) failed;/gm)) {
+    passed += Number(line[1]);
+    failed += Number(line[2]);
+    seen += 1;
+  }
+  if (result.status !== 0 && (seen === 0 || !/ [1-9]\d* failed;/.test(output))) failed += 1;
+}
+
+/** vitest: counted from its JSON report. */
+function node() {
+  step('Node tests against real servers');
+  const folder = join(tmpdir(), `bcos-vitest-${process.pid}`);
+  mkdirSync(folder, { recursive: true });
+  const report = join(folder, 'report.json');
+  const given = ['vitest', 'run', '--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
+  const { status } = spawnSync('npx', given, { cwd, env, stdio: ['ignore', 'inherit', 'inherit'] });
+  if (!existsSync(report)) {
+    failed += 1;
+    process.stderr.write('FAILED: vitest wrote no report\n');
+    return;
+  }
+  const { numPassedTests, numFailedTests, numPendingTests, numTotalTests } = JSON.parse(readFileSync(report, 'utf8'));
+  rmSync(folder, { recursive: true });
+  passed += numPassedTests;
+  failed += numFailedTests + numPendingTests;
+  // A file that fails outside its tests, or no test at all, shows only in the exit code.
+  if (numTotalTests === 0 || (status !== 0 && numFailedTests === 0)) failed += 1;
+}
+
+setup();
+check('format (Rust)', 'cargo', ['fmt', '--all', '--check']);
+check('lint and format (TypeScript, JavaScript)', 'npx', ['biome', 'check', '--error-on-warnings', '.']);
+check('types of the library', 'npx', ['tsc', '-p', 'lib', '--noEmit']);
+check('type tests', 'npx', ['tsc', '-p', '__test__/types']);
+check('types of the tests', 'npx', ['tsc', '-p', '__test__', '--noEmit']);
+check('lint (Rust core)', 'cargo', ['clippy', '--locked', '-p', 'bcos-cache-core', '--all-targets', '--', '-D', 'warnings']);
+check('lint (Rust surface)', 'cargo', ['clippy', '--locked', '-p', 'bcos-cache', '--', '-D', 'warnings']);
+rust();
+node();
+
+process.stdout.write(`\ntests: ${passed} passed, ${failed} failed\n`);
+process.exit(failed === 0 ? 0 : 1);
