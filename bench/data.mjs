@@ -23,9 +23,9 @@ const uuid = (/** @type {number} */ n) => `3f2504e0-4f89-41d3-9a0c-${n.toString(
 
 export const users = range(KEYS).map((n) => ({
   user_id: uuid(n),
-  email: `firstname.lastname.${String(n).padStart(6, '0')}@practice-group.example.com`,
+  email: `firstname.long-lastname.${String(n).padStart(6, '0')}@practice-group.example.com`,
   first_name: `Firstname-of-person-${String(n).padStart(6, '0')}`,
-  last_name: `Hyphenated-Lastname-${String(n).padStart(6, '0')}`,
+  last_name: `Long-Hyphenated-Lastname-${String(n).padStart(6, '0')}`,
   is_active: true,
   email_verified: true,
   provider_uid: 100_000 + n,
