@@ -414,7 +414,7 @@ export function getEngine(): Engine;
  */
 export function isRedisAvailable(): boolean;
 
-/** State of the tiers, from what the last operations saw; sends nothing. (S1, S4) */
+/** State of the tiers. Asks the database for nothing (`SELECT 1`) to see whether it answers. (S1, S4) */
 export function getHealth(): Promise<EngineHealth>;
 
 /** Counters since the engine was made. *Synchronous.* Every figure was counted or measured. (S2, here) */
@@ -562,7 +562,7 @@ export interface NearUsage {
 }
 
 /** Namespaces that have counters. */
-export type Namespace = 'token_bl' | 'user_basic' | 'jwt_payload' | 'user_email';
+export type Namespace = 'token_bl' | 'user_basic' | 'jwt_payload' | 'jwt_user' | 'user_email';
 
 /** What {@link getMetrics} returns. Counters start at 0 with the engine and only grow; gauges are marked. */
 export interface MetricsSnapshot {
@@ -592,6 +592,10 @@ export interface StoreMetrics {
   /** Timeouts included. */
   readonly errors: number;
   readonly timeouts: number;
+  /** Times the breaker opened. */
+  readonly breakerOpened: number;
+  /** Cluster redirections followed. */
+  readonly redirects: number;
   /** Gauge: invalidations waiting for the store to return. */
   readonly pendingInvalidations: number;
 }
@@ -624,6 +628,8 @@ export interface NamespaceMetrics {
   readonly loads: number;
   /** Calls that waited for somebody else's load instead of beginning one. */
   readonly waits: number;
+  /** Leases taken over from a loader that did not finish. */
+  readonly takeovers: number;
   /** Loaded values stored. */
   readonly fills: number;
   /**

@@ -1,5 +1,4 @@
 // The public surface for `require` and, because every name is written out, for `import` alike.
-'use strict';
 
 const api = require('./dist/index.js');
 

@@ -16,7 +16,9 @@ const LONGEST_DEADLINE_MS = 600_000;
 export function text(field: string, value: unknown): string {
   if (typeof value === 'string') return value;
   const given = value === null ? 'null' : typeof value;
-  throw new InvalidArgumentError(`${field} is not accepted: a string is expected, ${given} was given`, { field });
+  throw new InvalidArgumentError(`${field} is not accepted: a string is expected, ${given} was given`, {
+    field,
+  });
 }
 
 /** A string that may be left out. */
@@ -45,7 +47,8 @@ export function time(field: string, value: unknown): number {
 export function json(field: string, value: unknown): string {
   const refuse = (why: string, cause?: unknown) =>
     new InvalidArgumentError(`${field} is not accepted: ${why}`, { field, cause });
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw refuse('an object is expected');
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw refuse('an object is expected');
   try {
     const written: string | undefined = JSON.stringify(value);
     if (written?.startsWith('{')) return written;

@@ -218,7 +218,8 @@ export class Engine implements Public.Engine {
   }
 
   #resolve(reply: number | readonly [number, string], textOf: (serial: number) => string | null) {
-    if (typeof reply !== 'number') return this.#objects.get(reply[0]) ?? this.#objects.parse(reply[0], reply[1]);
+    if (typeof reply !== 'number')
+      return this.#objects.get(reply[0]) ?? this.#objects.parse(reply[0], reply[1]);
     const kept = this.#objects.get(reply);
     if (kept !== undefined) return kept;
     const lost = textOf(reply);
@@ -265,7 +266,9 @@ export async function closeDefault(options?: Public.CloseOptions): Promise<void>
 /** Records arrive as JSON, one per call. */
 export function setLogger(logger: Public.Logger | null): void {
   if (logger !== null && typeof logger !== 'function') {
-    throw new InvalidArgumentError('logger is not accepted: a function or null is expected', { field: 'logger' });
+    throw new InvalidArgumentError('logger is not accepted: a function or null is expected', {
+      field: 'logger',
+    });
   }
   if (logger === null) binding.setLogger(null);
   else {

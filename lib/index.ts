@@ -39,9 +39,8 @@ export const isTokenBlacklisted: typeof Public.isTokenBlacklisted = delegate('is
 export const getCachedTokenBlacklistStatus: typeof Public.getCachedTokenBlacklistStatus = delegate(
   'getCachedTokenBlacklistStatus',
 );
-export const cacheTokenBlacklistStatus: typeof Public.cacheTokenBlacklistStatus = delegate(
-  'cacheTokenBlacklistStatus',
-);
+export const cacheTokenBlacklistStatus: typeof Public.cacheTokenBlacklistStatus =
+  delegate('cacheTokenBlacklistStatus');
 export const invalidateTokenCache: typeof Public.invalidateTokenCache = delegate('invalidateTokenCache');
 export const blacklistToken: typeof Public.blacklistToken = delegate('blacklistToken');
 export const invalidateAllUserTokens: typeof Public.invalidateAllUserTokens =

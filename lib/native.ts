@@ -9,7 +9,6 @@ import { fromNative } from './errors.js';
 type Binding = typeof import('../native.js');
 
 /** The add-on beside this package; `native.js` picks the file for this platform. */
-// biome-ignore lint/style/noCommonJs: a relative path out of dist/, resolved at run time by plain Node
 export const binding: Binding = require('../native.js') as Binding;
 
 export type { NativeEngine };

@@ -5,5 +5,8 @@ import { cwd } from './run.mjs';
 import { setup } from './setup.mjs';
 
 setup();
-const { status } = spawnSync(process.execPath, ['demo/run.mjs', ...process.argv.slice(2)], { cwd, stdio: 'inherit' });
+const { status } = spawnSync(process.execPath, ['demo/run.mjs', ...process.argv.slice(2)], {
+  cwd,
+  stdio: 'inherit',
+});
 process.exit(status ?? 1);

@@ -3,10 +3,10 @@
  * is missing or out of date. Invariant: what it installs is what the lock files say.
  */
 
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
-import { createHash } from 'node:crypto';
-import { fileURLToPath } from 'node:url';
 import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { root, run } from './run.mjs';
 
 const path = (name) => fileURLToPath(new URL(name, root));
@@ -25,7 +25,11 @@ export function setup() {
   }
   const fingerprint = fingerprintOfSources();
   const built = existsSync(path(STAMP)) && readFileSync(path(STAMP), 'utf8') === fingerprint;
-  if (!built || !existsSync(path('dist/index.js')) || !readdirSync(path('.')).some((name) => name.endsWith('.node'))) {
+  if (
+    !built ||
+    !existsSync(path('dist/index.js')) ||
+    !readdirSync(path('.')).some((name) => name.endsWith('.node'))
+  ) {
     step('building the add-on (release; a few minutes the first time)');
     run(process.execPath, ['scripts/build.mjs']);
     writeFileSync(path(STAMP), fingerprint);

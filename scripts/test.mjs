@@ -37,7 +37,12 @@ function check(name, command, given) {
 function rust() {
   step('Rust tests');
   const given = ['test', '--locked', '-p', 'bcos-cache-core', '--no-fail-fast'];
-  const result = spawnSync('cargo', given, { cwd, env, stdio: ['ignore', 'pipe', 'inherit'], maxBuffer: 1 << 28 });
+  const result = spawnSync('cargo', given, {
+    cwd,
+    env,
+    stdio: ['ignore', 'pipe', 'inherit'],
+    maxBuffer: 1 << 28,
+  });
   const output = String(result.stdout);
   process.stdout.write(output);
   let seen = 0;
@@ -62,7 +67,9 @@ function node() {
     process.stderr.write('FAILED: vitest wrote no report\n');
     return;
   }
-  const { numPassedTests, numFailedTests, numPendingTests, numTotalTests } = JSON.parse(readFileSync(report, 'utf8'));
+  const { numPassedTests, numFailedTests, numPendingTests, numTotalTests } = JSON.parse(
+    readFileSync(report, 'utf8'),
+  );
   rmSync(folder, { recursive: true });
   passed += numPassedTests;
   failed += numFailedTests + numPendingTests;
@@ -76,7 +83,16 @@ check('lint and format (TypeScript, JavaScript)', 'npx', ['biome', 'check', '--e
 check('types of the library', 'npx', ['tsc', '-p', 'lib', '--noEmit']);
 check('type tests', 'npx', ['tsc', '-p', '__test__/types']);
 check('types of the tests', 'npx', ['tsc', '-p', '__test__', '--noEmit']);
-check('lint (Rust core)', 'cargo', ['clippy', '--locked', '-p', 'bcos-cache-core', '--all-targets', '--', '-D', 'warnings']);
+check('lint (Rust core)', 'cargo', [
+  'clippy',
+  '--locked',
+  '-p',
+  'bcos-cache-core',
+  '--all-targets',
+  '--',
+  '-D',
+  'warnings',
+]);
 check('lint (Rust surface)', 'cargo', ['clippy', '--locked', '-p', 'bcos-cache', '--', '-D', 'warnings']);
 rust();
 node();

@@ -5,10 +5,11 @@
  */
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import pg from 'pg';
 import { type PostgresServer, startPostgres } from '../servers/index.mjs';
 
-const schema = readFileSync(new URL('../../demo/schema.sql', import.meta.url), 'utf8');
+const schema = readFileSync(join(__dirname, '../../demo/schema.sql'), 'utf8');
 
 /** Part of every `password_hash` a test writes. */
 export const PASSWORD_HASH = '$2b$12$NeverLeavesPostgres';

@@ -3,7 +3,14 @@
  * all of them. Invariant: what a store cannot do is stated here as data, so that no test skips itself.
  */
 import type { EngineOptions } from '../../index.js';
-import { type Argument, type Cluster, type Server, startCluster, startProxy, startValkey } from '../servers/index.mjs';
+import {
+  type Argument,
+  type Cluster,
+  type Server,
+  startCluster,
+  startProxy,
+  startValkey,
+} from '../servers/index.mjs';
 
 export interface TestStore extends AsyncDisposable {
   /** What an engine needs to reach it. */
@@ -23,6 +30,8 @@ export interface StoreKind {
   /** Whether anything is stored at all. */
   readonly caches: boolean;
   readonly clustered: boolean;
+  /** What `getHealth` finds at the other end. */
+  readonly mode: 'standalone' | 'cluster' | 'embedded' | 'none';
   start(): Promise<TestStore>;
 }
 
@@ -74,6 +83,7 @@ export const valkey: StoreKind = {
   shared: true,
   caches: true,
   clustered: false,
+  mode: 'standalone',
   start: async () => ofServer(await startValkey()),
 };
 
@@ -82,6 +92,7 @@ export const cluster: StoreKind = {
   shared: true,
   caches: true,
   clustered: true,
+  mode: 'cluster',
   start: async () => {
     const nodes = await startCluster();
     return {
@@ -101,6 +112,7 @@ export const stores: readonly StoreKind[] = [
     shared: true,
     caches: true,
     clustered: false,
+    mode: 'standalone',
     start: async () => {
       const acl = { username: 'app', password: 'p@ss:w/ord?#%' };
       const server = await startValkey({ kind: 'redis', tls: true, acl });
@@ -113,6 +125,8 @@ export const stores: readonly StoreKind[] = [
     shared: true,
     caches: true,
     clustered: false,
+    // One node owns every slot and speaks the cluster protocol.
+    mode: 'cluster',
     start: async () => {
       const server = await startValkey();
       const proxy = await startProxy({ port: server.port, refuse: 'serverless' });
@@ -127,7 +141,15 @@ export const stores: readonly StoreKind[] = [
     shared: false,
     caches: true,
     clustered: false,
+    mode: 'embedded',
     start: async () => inProcess('embedded'),
   },
-  { name: 'none', shared: false, caches: false, clustered: false, start: async () => inProcess('none') },
+  {
+    name: 'none',
+    shared: false,
+    caches: false,
+    clustered: false,
+    mode: 'none',
+    start: async () => inProcess('none'),
+  },
 ];

@@ -30,7 +30,7 @@ export function verified(token: string): Record<string, unknown> {
   const right = Buffer.from(signatureOf(`${header}.${body}`));
   if (given.length !== right.length || !timingSafeEqual(given, right)) throw new Error('invalid signature');
   const claims = JSON.parse(Buffer.from(body ?? '', 'base64url').toString()) as Record<string, unknown>;
-  if (typeof claims['exp'] === 'number' && claims['exp'] <= Date.now() / 1_000) throw new Error('jwt expired');
+  if (typeof claims.exp === 'number' && claims.exp <= Date.now() / 1_000) throw new Error('jwt expired');
   return claims;
 }
 

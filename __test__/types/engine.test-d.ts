@@ -196,7 +196,10 @@ export function hitRate(metrics: MetricsSnapshot): number {
   // @ts-expect-error: counters are read-only
   metrics.store.commands = 0;
   check<
-    Same<keyof MetricsSnapshot['namespaces'], 'token_bl' | 'user_basic' | 'jwt_payload' | 'user_email'>
+    Same<
+      keyof MetricsSnapshot['namespaces'],
+      'token_bl' | 'user_basic' | 'jwt_payload' | 'jwt_user' | 'user_email'
+    >
   >();
   return (users.near + users.store) / (users.near + users.store + users.source);
 }

@@ -1,0 +1,143 @@
+/**
+ * No resurrection: two real processes on one Valkey and one Postgres. Once an invalidation resolved as acknowledged,
+ * no read that starts later, in any process, gives the old answer. Loads straddle invalidations (the views pause after
+ * their snapshot), one process has a slow network, entries are evicted at random, and readers are killed while they
+ * hold leases. The same judge finds a cache without leases guilty.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type FaultProxy, type Server, startProxy, startValkey } from './servers/index.mjs';
+import { type Database, Databases } from './support/database.js';
+import { JitterProxy } from './support/jitter-proxy.js';
+import { Peer } from './support/processes.js';
+import { type Report, resurrections } from './support/resurrections.js';
+import { rounds } from './support/rounds.js';
+import { SlowSource, slowSchema } from './support/slow-source.js';
+
+const LANES_EACH = 8;
+const READERS = 10;
+
+let databases: Databases;
+let store: Server;
+
+beforeAll(async () => {
+  [databases, store] = await Promise.all([Databases.start(), startValkey()]);
+});
+
+afterAll(async () => {
+  await databases?.[Symbol.asyncDispose]();
+  await store?.stop();
+});
+
+interface Scenario {
+  readonly subject: 'users' | 'tokens';
+  readonly rounds: number;
+  /** `getCached...`, a query of one's own, `cache...` instead of the functions that load. */
+  readonly byHand?: boolean;
+  readonly broken?: boolean;
+  /** The second process loses the store again and again. */
+  readonly outages?: boolean;
+}
+
+/** Ends a process in the middle of its loads and starts the next one, until told to stop. */
+async function killReaders(task: object, stopped: () => boolean): Promise<number> {
+  let killed = 0;
+  while (!stopped()) {
+    await using reader = new Peer('resurrection-worker.mjs', { ...task, mine: [], rounds: 0, readers: 4 });
+    await reader.next('running');
+    await sleep(200 + Math.random() * 400);
+    await reader.kill();
+    killed += 1;
+    await sleep(500);
+  }
+  return killed;
+}
+
+/** Cuts the connection for longer than a command may take, over and over. */
+async function interrupt(proxy: FaultProxy, stopped: () => boolean): Promise<void> {
+  while (!stopped()) {
+    await sleep(200 + Math.random() * 300);
+    await proxy.set({ blackhole: true });
+    await sleep(80 + Math.random() * 80);
+    await proxy.set({ blackhole: false });
+  }
+}
+
+async function lanesOf(database: Database, subject: Scenario['subject']): Promise<string[]> {
+  const lanes = Array.from({ length: 2 * LANES_EACH }, (_, lane) => `lane-${lane}`);
+  if (subject === 'tokens') return lanes;
+  return Promise.all(lanes.map(async () => (await database.addUser({ first_name: '0' })).user_id));
+}
+
+async function play(scenario: Scenario): Promise<{ reports: Report[]; killed: number }> {
+  await store.command('FLUSHALL');
+  const database = await databases.create();
+  await (await SlowSource.in(database)).pace(0, 3);
+  await using network = await JitterProxy.to(store.port, 3);
+  await using faults = await startProxy({ port: network.port });
+  const lanes = await lanesOf(database, scenario.subject);
+  const { subject, byHand = false, broken = false, outages = false } = scenario;
+  const task = (redisPort: number) => ({
+    ...{ subject, byHand, broken, lanes, readers: READERS, rounds: scenario.rounds / 2 },
+    startNs: process.hrtime.bigint(),
+    storePort: store.port,
+    databaseUrl: database.url,
+    // What is not an outage shall not become one on a busy machine.
+    options: {
+      ...{ redisHost: '127.0.0.1', redisPort, databaseUrl: database.url, cacheLeaseMs: 400 },
+      ...(broken ? {} : { ...slowSchema, cacheDeadlineMs: outages ? 50 : 2_000, cacheFlightWaitMs: 100 }),
+    },
+  });
+  const mine = lanes.map((_, lane) => lane);
+  const near = task(store.port);
+  const far = task(faults.port);
+  far.startNs = near.startNs;
+  await using one = new Peer('resurrection-worker.mjs', { ...near, mine: mine.slice(0, LANES_EACH) });
+  await using other = new Peer('resurrection-worker.mjs', { ...far, mine: mine.slice(LANES_EACH) });
+  const both = [one, other];
+  await Promise.all(both.map((process) => process.next('running')));
+  let stopped = false;
+  const victims = killReaders(near, () => stopped);
+  const cuts = outages ? interrupt(faults, () => stopped) : undefined;
+  await Promise.all(both.map((process) => process.next('written')));
+  stopped = true;
+  await cuts;
+  const killed = await victims;
+  const reports = (await Promise.all(both.map((process) => process.ask({ kind: 'report' })))) as Report[];
+  return { reports, killed };
+}
+
+const invalidations = (reports: readonly Report[]): number =>
+  reports.reduce((sum, report) => sum + report.acknowledged.length / 3, 0);
+
+const subjects = ['users', 'tokens'] as const;
+
+describe.each(subjects)('two processes write and read %s', (subject) => {
+  it.each([
+    { how: 'through the functions that load', byHand: false },
+    { how: 'with getCached... and cache...', byHand: true },
+  ])('never an old answer $how', async ({ byHand }) => {
+    const count = rounds(10_000, 300);
+    const { reports, killed } = await play({ subject, byHand, rounds: count });
+    expect(resurrections(reports)).toEqual([]);
+    expect(reports.map(({ errors, unacknowledged }) => ({ errors, unacknowledged }))).toEqual([
+      { errors: {}, unacknowledged: 0 },
+      { errors: {}, unacknowledged: 0 },
+    ]);
+    expect(invalidations(reports)).toBe(count);
+    expect(killed).toBeGreaterThan(0);
+    for (const report of reports) expect(report.reads.length / 3).toBeGreaterThan(count / 2);
+  });
+
+  it('never an old answer while one of them keeps losing the store', async () => {
+    const count = rounds(2_000, 200);
+    const { reports } = await play({ subject, rounds: count, outages: true });
+    expect(resurrections(reports)).toEqual([]);
+    expect(invalidations(reports)).toBe(count);
+  });
+
+  it('and the judge notices a cache that fills without a lease', async () => {
+    const { reports } = await play({ subject, rounds: rounds(1_000, 400), broken: true });
+    expect(resurrections(reports).length).toBeGreaterThan(0);
+  });
+});
