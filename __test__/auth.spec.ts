@@ -25,7 +25,7 @@ let databases: Databases;
 let late: FaultProxy;
 beforeAll(async () => {
   databases = await Databases.start();
-  late = await startProxy({ port: databases.server.port, delayMs: 300 });
+  late = await startProxy({ port: databases.server.port, delayMs: 120 });
 });
 afterAll(async () => {
   await late?.stop();

@@ -15,7 +15,7 @@ import { rounds } from './support/rounds.js';
 import { SlowSource, slowSchema } from './support/slow-source.js';
 
 const LANES_EACH = 8;
-const READERS = 10;
+const READERS = 12;
 
 let databases: Databases;
 let store: Server;
@@ -126,7 +126,7 @@ describe.each(subjects)('two processes write and read %s', (subject) => {
     ]);
     expect(invalidations(reports)).toBe(count);
     expect(killed).toBeGreaterThan(0);
-    for (const report of reports) expect(report.reads.length / 3).toBeGreaterThan(count / 2);
+    for (const report of reports) expect(report.reads.length / 3).toBeGreaterThan(count / 4);
   });
 
   it('never an old answer while one of them keeps losing the store', async () => {

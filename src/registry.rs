@@ -50,7 +50,8 @@ pub(crate) fn configure(env: &[(String, String)], options: serde_json::Value) ->
     config::load(env, &options).map_err(|errors| config_error(&errors))?;
     let mut registry = REGISTRY.lock();
     if registry.default.is_some() && registry.options.as_ref() != Some(&options) {
-        let message = "the default engine is in use already: call configure() before the first use, or createEngine()";
+        let message =
+            "the default engine is in use already: call configure() before the first use, or createEngine()";
         return Err(Error::new(Code::Conflict, message));
     }
     registry.options = Some(options);
@@ -83,6 +84,9 @@ fn remember(registry: &mut Registry, engine: &Arc<JsEngine>) {
 }
 
 fn config_error(errors: &config::ConfigErrors) -> Error {
-    let field = errors.0.first().and_then(|first| config::variable_names().into_iter().find(|name| *name == first.variable));
+    let field = errors
+        .0
+        .first()
+        .and_then(|first| config::variable_names().into_iter().find(|name| *name == first.variable));
     Error { code: Code::Config, message: errors.to_string().into(), field }
 }

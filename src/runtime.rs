@@ -19,7 +19,9 @@ pub(crate) fn handle(threads: usize) -> Result<Handle, Error> {
             .enable_io()
             .enable_time()
             .build()
-            .map_err(|error| Error::new(Code::Internal, format!("the runtime did not start ({})", error.kind())))
+            .map_err(|error| {
+                Error::new(Code::Internal, format!("the runtime did not start ({})", error.kind()))
+            })
     })?;
     Ok(runtime.handle().clone())
 }

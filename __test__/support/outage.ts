@@ -11,12 +11,6 @@ export const STORE_DEADLINE_MS = 50;
 /** What a call may take when it meets a store that does not answer: its deadline, and room for a busy machine. */
 export const FIRST_CALL_MS = STORE_DEADLINE_MS + 350;
 
-/**
- * What an invalidation may take when it meets such a store: it also waits a moment for the replay that follows a
- * hiccup, so that "queued" is not the answer to every lost packet.
- */
-export const FIRST_INVALIDATION_MS = STORE_DEADLINE_MS + 500 + 350;
-
 /** The promise: in service again so soon after the store came back. */
 export const RECOVERY_MS = 2_000;
 

@@ -34,7 +34,7 @@ export class Users {
     const id = /** @type {string} */ (this.ids[lane]);
     const version = (this.versions[lane] ?? 0) + 1;
     this.versions[lane] = version;
-    await anyMoment(3);
+    await anyMoment(10);
     await this.source.query('UPDATE users SET first_name = $1 WHERE user_id = $2', [version, id]);
     await anyMoment(2);
     const { acknowledged } = await this.cache.invalidateUserCache(id);
@@ -83,7 +83,7 @@ export class Tokens {
       reason: 'logout',
     };
     // Readers cache "not revoked" meanwhile.
-    await anyMoment(5);
+    await anyMoment(12);
     if (this.cache.blacklistToken !== undefined && Math.random() < 0.5) {
       const { acknowledged } = await this.cache.blacklistToken({ ...row, expiresAt: Date.now() + 3_600_000 });
       return { key: jti, version: 1, acknowledged };

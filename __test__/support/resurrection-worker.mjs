@@ -11,7 +11,7 @@ import { NaiveCache } from './naive-cache.mjs';
 import { anyMoment, Tokens, Users } from './resurrection-subjects.mjs';
 
 const EVICTIONS = 0.03;
-const EVERY = 4;
+const CROWD = 4;
 
 /**
  * @typedef {{ broken: boolean, byHand: boolean, subject: 'users' | 'tokens', lanes: string[], mine: number[],
@@ -85,12 +85,18 @@ async function work(task) {
     }
   }
 
+  /** @param {number} lane */
+  async function readSoon(lane) {
+    await anyMoment(4);
+    await readOnce(lane);
+  }
+
   async function reader() {
     while (!stopping) {
       const lane = Math.floor(Math.random() * task.lanes.length);
-      const together = Math.random() < 1 / EVERY ? EVERY : 1;
-      await Promise.all(Array.from({ length: together }, () => readOnce(lane)));
-      await anyMoment(2);
+      // Several readers of one key, close together but not in step: one loads while the next one looks.
+      const together = Math.random() < 0.5 ? CROWD : 1;
+      await Promise.all(Array.from({ length: together }, () => readSoon(lane)));
       // An answer from this process needs no turn of the event loop, and the others do.
       await turn();
     }

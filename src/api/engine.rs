@@ -29,7 +29,10 @@ pub struct NativeEngine {
 
 /// Prepares this environment; `make_error(code, message, field)` returns the error objects. Once.
 #[napi(catch_unwind)]
-pub fn install(env: Env, make_error: Function<'_, FnArgs<(String, String, Option<String>)>, Unknown<'_>>) -> napi::Result<()> {
+pub fn install(
+    env: Env,
+    make_error: Function<'_, FnArgs<(String, String, Option<String>)>, Unknown<'_>>,
+) -> napi::Result<()> {
     // SAFETY: the environment and the function belong to this very call.
     unsafe { Queue::install(env.raw(), make_error.raw()) }
 }
@@ -104,7 +107,9 @@ impl NativeEngine {
     #[napi(catch_unwind)]
     pub fn peek_revoked(&self, token_id: Text) -> bool {
         let cache = &self.engine.core().cache;
-        let hit = self.with_key(Namespace::TokenBlacklist, &token_id.0, |key| cache.near.peek(key, cache.clock.now_ms()).is_some());
+        let hit = self.with_key(Namespace::TokenBlacklist, &token_id.0, |key| {
+            cache.near.peek(key, cache.clock.now_ms()).is_some()
+        });
         if hit {
             self.engine.core().telemetry.of(Namespace::TokenBlacklist).near.up();
         }

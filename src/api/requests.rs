@@ -26,7 +26,13 @@ impl NativeEngine {
 
     /// boolean: stored
     #[napi(catch_unwind)]
-    pub fn cache_token_status(&self, env: Env, token_id: Text, revoked: bool, deadline_ms: f64) -> napi::Result<Raw> {
+    pub fn cache_token_status(
+        &self,
+        env: Env,
+        token_id: Text,
+        revoked: bool,
+        deadline_ms: f64,
+    ) -> napi::Result<Raw> {
         self.submit(env, Request::CacheTokenStatus { jti: token_id.0, revoked }, deadline(deadline_ms))
     }
 

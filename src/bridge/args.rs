@@ -23,9 +23,9 @@ impl FromNapiValue for Text {
         }
         // A shorter result than the buffer minus one character is complete; the rest is read at length.
         if length < INLINE - 4 {
-            return String::from_utf8(inline[..length].to_vec())
-                .map(Text)
-                .map_err(|_| napi::Error::new(Status::StringExpected, "a well-formed text is expected".to_owned()));
+            return String::from_utf8(inline[..length].to_vec()).map(Text).map_err(|_| {
+                napi::Error::new(Status::StringExpected, "a well-formed text is expected".to_owned())
+            });
         }
         // SAFETY: same call, same value.
         unsafe { String::from_napi_value(env, value) }.map(Text)

@@ -142,7 +142,8 @@ unsafe extern "C" fn drain(env: sys::napi_env, _: sys::napi_value, _: *mut c_voi
         for record in records {
             let argument = outcome::text_of(env, record.as_bytes());
             let mut ignored = ptr::null_mut();
-            if sys::napi_call_function(env, this, logger, 1, &argument, &mut ignored) != sys::Status::napi_ok {
+            if sys::napi_call_function(env, this, logger, 1, &argument, &mut ignored) != sys::Status::napi_ok
+            {
                 // A logger that throws must not end the process.
                 let mut exception = ptr::null_mut();
                 sys::napi_get_and_clear_last_exception(env, &mut exception);

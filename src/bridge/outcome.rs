@@ -18,7 +18,9 @@ pub(crate) unsafe fn to_js(env: sys::napi_env, outcome: &Outcome) -> sys::napi_v
             Outcome::Nothing | Outcome::Failed(_) => null(env),
             Outcome::Bool(yes) => boolean(env, *yes),
             Outcome::Object { serial, text: None } => number(env, *serial as f64),
-            Outcome::Object { serial, text: Some(text) } => array(env, &[number(env, *serial as f64), text_of(env, text)]),
+            Outcome::Object { serial, text: Some(text) } => {
+                array(env, &[number(env, *serial as f64), text_of(env, text)])
+            }
             Outcome::Lead(lead) => array(env, &[number(env, -1.0), number(env, *lead as f64)]),
             Outcome::LoaderFailed(lead) => array(env, &[number(env, -2.0), number(env, *lead as f64)]),
             Outcome::Invalidated(done, inserted) => {

@@ -109,7 +109,9 @@ impl Queue {
         QUEUES.with(|queues| {
             let queues = queues.borrow();
             let found = queues.iter().rev().find(|(known, _)| *known == env as usize);
-            found.map(|(_, queue)| queue.clone()).ok_or_else(|| napi::Error::from_reason("install() was not called"))
+            found
+                .map(|(_, queue)| queue.clone())
+                .ok_or_else(|| napi::Error::from_reason("install() was not called"))
         })
     }
 
@@ -197,7 +199,9 @@ unsafe extern "C" fn drain(env: sys::napi_env, _: sys::napi_value, _: *mut c_voi
                 sys::napi_open_handle_scope(env, &mut scope);
             }
             match &outcome {
-                Outcome::Failed(error) => sys::napi_reject_deferred(env, deferred as _, queue.error(env, error)),
+                Outcome::Failed(error) => {
+                    sys::napi_reject_deferred(env, deferred as _, queue.error(env, error))
+                }
                 outcome => sys::napi_resolve_deferred(env, deferred as _, outcome::to_js(env, outcome)),
             };
         }
@@ -218,7 +222,9 @@ impl Queue {
             let parts = outcome::error_parts(env, error);
             sys::napi_get_undefined(env, &mut this);
             sys::napi_get_reference_value(env, self.factory as _, &mut factory);
-            if sys::napi_call_function(env, this, factory, parts.len() as _, parts.as_ptr(), &mut made) != sys::Status::napi_ok {
+            if sys::napi_call_function(env, this, factory, parts.len() as _, parts.as_ptr(), &mut made)
+                != sys::Status::napi_ok
+            {
                 let mut pending = ptr::null_mut();
                 sys::napi_get_and_clear_last_exception(env, &mut pending);
                 sys::napi_create_error(env, parts[0], parts[1], &mut made);

@@ -70,7 +70,7 @@ impl World {
                     0 => Fault::LoseRequest,
                     1 => Fault::LoseReply,
                     2 => Fault::Delay(faults.u64(1..30)),
-                    3 => Fault::Refuse(StoreError::OutOfMemory),
+                    3 => Fault::Refuse(StoreError::WritesRefused),
                     _ => Fault::Pass,
                 }));
             }
@@ -124,7 +124,9 @@ impl World {
     }
 
     async fn read_plain(&self, cache: &Cache, rng: &mut fastrand::Rng) -> Bytes {
-        if let Some(Ok(Reply::Bytes(Some(bytes)))) = cache.store.exec(vec![Op::Get(self.key.clone())]).await.pop() {
+        if let Some(Ok(Reply::Bytes(Some(bytes)))) =
+            cache.store.exec(vec![Op::Get(self.key.clone())]).await.pop()
+        {
             return bytes;
         }
         let loaded = self.source(rng).await.expect("the source answers");
@@ -155,7 +157,11 @@ async fn dawdle(rng: &mut fastrand::Rng) {
 
 /// Runs one schedule and returns its violations.
 fn schedule(seed: u64, fill: Fill, faulty: bool) -> (u64, u64) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("runtime");
     fastrand::seed(seed);
     runtime.block_on(async move {
         let clock = Clock::fake(1);
@@ -224,7 +230,11 @@ fn the_same_checker_catches_a_plain_set() {
 
 #[test]
 fn what_was_missed_during_an_outage_is_applied_before_the_store_is_trusted() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("runtime");
     runtime.block_on(async {
         let clock = Clock::fake(1);
         let sim = Sim::new(clock.clone());
@@ -236,8 +246,11 @@ fn what_was_missed_during_an_outage_is_applied_before_the_store_is_trusted() {
         });
         cache.ready().await;
         let subject = Versioned(cache.keys.entry(Namespace::UserBasic, "k"));
-        let load = |text: &'static str| Ok::<_, Error>(Loaded { kind: Kind::Value, payload: text.into(), ttl_ms: TTL_MS });
-        let found = cache.load(&subject, cache.ask(&subject), || async { load("old") }).await.expect("loaded");
+        let load = |text: &'static str| {
+            Ok::<_, Error>(Loaded { kind: Kind::Value, payload: text.into(), ttl_ms: TTL_MS })
+        };
+        let found =
+            cache.load(&subject, cache.ask(&subject), || async { load("old") }).await.expect("loaded");
         assert_eq!(&found.payload[..], b"old");
 
         let Store::Sim(sim) = &cache.store else { unreachable!() };
@@ -264,7 +277,11 @@ fn what_was_missed_during_an_outage_is_applied_before_the_store_is_trusted() {
 #[test]
 fn one_load_serves_every_caller_of_several_instances() {
     for seed in 0..200 {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("runtime");
         fastrand::seed(seed);
         let loads = runtime.block_on(async {
             let clock = Clock::fake(1);

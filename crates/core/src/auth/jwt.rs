@@ -53,7 +53,8 @@ impl JwtSubject {
         if token.is_empty() || token.len() > limits::JWT_BYTES {
             return Err(Error::argument("token", &format!("a token of 1 to {} bytes", limits::JWT_BYTES)));
         }
-        let Some(claims) = claims(token) else { return Ok(None) };
+        // A token is ASCII by definition; other text may have lost its identity on the way here.
+        let Some(claims) = claims(token).filter(|_| token.is_ascii()) else { return Ok(None) };
         let text = |name: &str| {
             claims
                 .get(name)

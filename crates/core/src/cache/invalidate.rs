@@ -112,7 +112,7 @@ impl Cache {
                 Ok(_) => self.pending.done(key, *ticket),
                 Err(error) => {
                     all = false;
-                    if *error == StoreError::OutOfMemory {
+                    if *error == StoreError::WritesRefused {
                         // No room for a mark: an absent entry sends readers to the source meanwhile.
                         let _ = self.exec(vec![Op::Delete(key.clone())]).await;
                     }

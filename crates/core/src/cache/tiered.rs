@@ -79,8 +79,12 @@ pub trait Subject: Send + Sync {
 /// Version of the payload's shape, the same for all namespaces so far.
 pub const SCHEMA: u8 = 1;
 
-/// Life of a companion. It must outlive what depends on it; when it ends early, that is an invalidation.
+/// Life of a companion once something depends on it. Created before a load it lives only as long as the lease,
+/// so that tokens nobody has verified yet leave nothing behind. When it ends early, that is an invalidation.
 pub const COMPANION_MS: u64 = 24 * 3_600 * 1_000;
+
+/// Pause between two records about the same refusal.
+const REPEAT_MS: u64 = 60_000;
 
 /// The cache of one engine.
 pub struct Cache {
@@ -113,6 +117,8 @@ pub struct Cache {
     pub(super) changed: Notify,
     /// Monotonic time of the last announcement heard; 0 = not subscribed.
     pub(super) heard_ms: AtomicU64,
+    /// When a refusal was logged last.
+    spoke_ms: AtomicU64,
 }
 
 /// A read on its way to the store.
@@ -161,6 +167,8 @@ pub enum Judged {
 pub struct Lease {
     bytes: Bytes,
     seen: Seen,
+    /// The companion as it stands in the store, to be confirmed when the value is stored.
+    companion: Option<Bytes>,
     sent: Sent,
 }
 
@@ -235,6 +243,7 @@ impl Cache {
             wake: Notify::new(),
             changed: Notify::new(),
             heard_ms: AtomicU64::new(0),
+            spoke_ms: AtomicU64::new(0),
         }
     }
 
@@ -303,10 +312,22 @@ impl Cache {
             if *error == StoreError::Timeout {
                 self.telemetry.store_timeouts.up();
             }
-            if error.opens_breaker() {
-                self.store_failed(error);
+            match error {
+                error if error.opens_breaker() => self.store_failed(error),
+                // Said at most once a minute: a missing right refuses every request.
+                StoreError::Refused(reason) if self.speaks() => {
+                    tracing::error!(component = "store", reason = %reason, "the store refuses a command");
+                }
+                _ => {}
             }
         }
+    }
+
+    fn speaks(&self) -> bool {
+        let now = self.clock.now_ms() + REPEAT_MS;
+        let last = self.spoke_ms.load(Ordering::Relaxed);
+        now >= last + REPEAT_MS
+            && self.spoke_ms.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     pub(super) fn store_failed(&self, error: &StoreError) {
@@ -515,18 +536,22 @@ impl Cache {
             vec![Op::Add { key: subject.key().clone(), value: lease.clone(), ttl_ms: self.times.lease_ms }];
         if let Some(companion) = subject.companion() {
             let value = encode(companion, Kind::Value, SCHEMA, jitter::token(), b"");
-            ops.push(Op::Add { key: companion.clone(), value, ttl_ms: COMPANION_MS });
+            ops.push(Op::Add { key: companion.clone(), value, ttl_ms: self.times.lease_ms });
             ops.push(Op::Get(companion.clone()));
         }
         ops
     }
 
-    /// The version of the companion after `leasing`; `Err` when it cannot be known.
-    fn leased_companion(&self, subject: &dyn Subject, replies: &[StoreResult]) -> Result<Option<u64>, ()> {
+    /// The companion after `leasing`: version and bytes. `Err` when it cannot be known.
+    fn leased_companion(
+        &self,
+        subject: &dyn Subject,
+        replies: &[StoreResult],
+    ) -> Result<Option<(u64, Bytes)>, ()> {
         let Some(companion) = subject.companion() else { return Ok(None) };
         match replies.get(2) {
-            Some(Ok(Reply::Bytes(bytes))) => match Stored::read(companion, SCHEMA, bytes.as_ref()) {
-                Stored::Entry { etag, .. } => Ok(Some(etag)),
+            Some(Ok(Reply::Bytes(Some(bytes)))) => match Stored::read(companion, SCHEMA, Some(bytes)) {
+                Stored::Entry { etag, .. } => Ok(Some((etag, bytes.clone()))),
                 _ => Err(()),
             },
             _ => Err(()),
@@ -549,11 +574,7 @@ impl Cache {
             let sent = self.sending(subject);
             let replies = self.exec(self.leasing(subject, &bytes)).await;
             let companion = self.leased_companion(subject, &replies);
-            let mine = |companion| Lease {
-                bytes: bytes.clone(),
-                seen: Seen { lease: Some(token), companion },
-                sent,
-            };
+            let mine = |companion| lease_of(token, bytes.clone(), companion, sent);
             match (replies.first(), companion) {
                 (Some(Ok(Reply::Done(true))), Ok(companion)) => return Right::Fill(mine(companion)),
                 (Some(Ok(_)), Ok(_)) => {}
@@ -620,7 +641,7 @@ impl Cache {
         subject: &dyn Subject,
         expected: Bytes,
         lease: Bytes,
-    ) -> Option<Result<Option<u64>, ()>> {
+    ) -> Option<Result<Option<(u64, Bytes)>, ()>> {
         let key = subject.key().clone();
         let mut ops = self.leasing(subject, &lease);
         ops[0] = Op::Swap { key, expected, value: lease.clone(), ttl_ms: self.times.lease_ms };
@@ -645,9 +666,7 @@ impl Cache {
         let bytes = encode(subject.key(), Kind::SoftLease, SCHEMA, token, b"");
         let replies = self.exec(self.leasing(subject, &bytes)).await;
         match (replies.first(), self.leased_companion(subject, &replies)) {
-            (Some(Ok(Reply::Done(true))), Ok(companion)) => {
-                Some(Lease { bytes, seen: Seen { lease: Some(token), companion }, sent })
-            }
+            (Some(Ok(Reply::Done(true))), Ok(companion)) => Some(lease_of(token, bytes, companion, sent)),
             _ => None,
         }
     }
@@ -662,9 +681,15 @@ impl Cache {
         }
         let etag = jitter::token();
         let value = encode(key, loaded.kind, SCHEMA, etag, &loaded.payload);
-        let swap = Op::Swap { key: key.clone(), expected: lease.bytes.clone(), value, ttl_ms: loaded.ttl_ms };
+        let mut ops = Vec::with_capacity(2);
+        if let (Some(companion), Some(bytes)) = (subject.companion(), &lease.companion) {
+            // The same bytes again: only its end moves, and only while it is still the same version.
+            let (expected, value) = (bytes.clone(), bytes.clone());
+            ops.push(Op::Swap { key: companion.clone(), expected, value, ttl_ms: COMPANION_MS });
+        }
+        ops.push(Op::Swap { key: key.clone(), expected: lease.bytes.clone(), value, ttl_ms: loaded.ttl_ms });
         let stats = self.telemetry.of(key.namespace());
-        match self.exec(vec![swap]).await.pop() {
+        match self.exec(ops).await.pop() {
             Some(Ok(Reply::Done(true))) => {
                 stats.fills.up();
                 Some((etag, self.keep(subject, loaded.kind, etag, &loaded.payload, lease.sent)))
@@ -720,4 +745,9 @@ impl Cache {
             },
         }
     }
+}
+
+fn lease_of(token: u64, bytes: Bytes, companion: Option<(u64, Bytes)>, sent: Sent) -> Lease {
+    let seen = Seen { lease: Some(token), companion: companion.as_ref().map(|(etag, _)| *etag) };
+    Lease { bytes, seen, companion: companion.map(|(_, bytes)| bytes), sent }
 }

@@ -145,9 +145,7 @@ fn valkey(values: &Values<'_>, place: Place, errors: &mut Vec<ConfigError>) -> V
 }
 
 fn tls(values: &Values<'_>, on: bool, errors: &mut Vec<ConfigError>) -> Option<TlsSettings> {
-    let settings = TlsSettings {
-        ca_path: values.owned("REDIS_TLS_CA"),
-    };
+    let settings = TlsSettings { ca_path: values.owned("REDIS_TLS_CA") };
     if on {
         return Some(settings);
     }

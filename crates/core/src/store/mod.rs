@@ -67,8 +67,8 @@ pub enum StoreError {
     Timeout,
     /// The key holds something of a foreign type.
     WrongType,
-    /// The server is out of memory and refuses writes; reads go on.
-    OutOfMemory,
+    /// The server refuses writes for now (out of memory, cannot persist, too few replicas); reads go on.
+    WritesRefused,
     /// The server refused this operation for another reason.
     Refused(Arc<str>),
 }

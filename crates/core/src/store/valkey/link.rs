@@ -53,12 +53,10 @@ impl Link {
             client(options, address)?.get_multiplexed_async_connection_with_config(&config).await?;
         let role = match redis::cmd("HELLO").query_async::<Value>(&mut connection).await {
             Ok(reply) => role(&reply),
-            // A server or proxy without HELLO is taken as it comes; a wrong password is not.
-            Err(error) if matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM")) => {
-                return Err(error);
-            }
-            Err(error) if error.is_io_error() || error.is_connection_dropped() => return Err(error),
-            Err(_) => Role::default(),
+            // A server without HELLO, or a user who may not say it, is taken as it comes. Anything else (a
+            // wrong password, a server that still loads its data) is a reason to try again later.
+            Err(error) if matches!(error.code(), Some("ERR" | "NOPERM")) => Role::default(),
+            Err(error) => return Err(error),
         };
         Ok(Self { address: address.to_owned(), connection, role })
     }

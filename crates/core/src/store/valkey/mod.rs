@@ -58,6 +58,14 @@ impl Valkey {
         if self.topology.read().clustered() { "cluster" } else { "standalone" }
     }
 
+    /// Where a server may be asked: the seeds, then every node the cluster named.
+    pub(super) fn addresses(&self) -> Vec<String> {
+        let mut all: Vec<String> =
+            self.options.seeds.iter().map(|(host, port)| slots::address(host, *port)).collect();
+        all.extend(self.topology.read().known().iter().cloned());
+        all
+    }
+
     /// Runs `ops` in one round trip per node, redirections apart.
     pub async fn exec(&self, ops: Vec<Op>) -> Replies {
         let until = Instant::now() + Duration::from_millis(self.options.deadline_ms);
@@ -174,7 +182,7 @@ impl Valkey {
         if !self.suspect.load(Ordering::SeqCst) && current.answers(&self.options).await {
             return Ok(());
         }
-        let fresh = Topology::discover(&self.options).await?;
+        let fresh = Topology::discover(&self.options, current.known()).await?;
         *self.topology.write() = Arc::new(fresh);
         self.suspect.store(false, Ordering::SeqCst);
         Ok(())

@@ -10,7 +10,7 @@ use redis::Value;
 use crate::base::key::Key;
 use crate::store::StoreError;
 
-use super::link::Link;
+use super::link::{self, Link};
 use super::options::{Mode, Options};
 use super::wire;
 
@@ -25,14 +25,18 @@ pub(super) struct Topology {
     links: Vec<Arc<Link>>,
     /// Index into `links` per slot; empty when one link serves every key.
     owners: Vec<u16>,
+    /// Every node the cluster named, replicas included: where to ask when the first seed is gone.
+    known: Vec<String>,
 }
 
 impl Topology {
-    /// Connects to the first seed that answers and finds out how the keys are spread.
-    pub(super) async fn discover(options: &Options) -> Result<Self, StoreError> {
+    /// Connects to the first seed, or node known from before, that answers, and finds out how the keys are
+    /// spread.
+    pub(super) async fn discover(options: &Options, known: &[String]) -> Result<Self, StoreError> {
         let mut last = StoreError::Unavailable("no server is configured".into());
-        for (host, port) in &options.seeds {
-            match Self::from_seed(options, host, *port).await {
+        let seeds: Vec<String> = options.seeds.iter().map(|(host, port)| address(host, *port)).collect();
+        for seed in seeds.iter().chain(known.iter().filter(|node| !seeds.contains(node))) {
+            match Self::from_seed(options, seed).await {
                 Ok(topology) => return Ok(topology),
                 Err(error) => last = error,
             }
@@ -40,28 +44,34 @@ impl Topology {
         Err(last)
     }
 
-    async fn from_seed(options: &Options, host: &str, port: u16) -> Result<Self, StoreError> {
-        let seed = Arc::new(Link::connect(options, &address(host, port)).await?);
+    async fn from_seed(options: &Options, seed: &str) -> Result<Self, StoreError> {
+        let link = Arc::new(Link::connect(options, seed).await?);
         let clustered = match options.mode {
             Mode::Standalone => false,
             Mode::Cluster => true,
-            Mode::Auto => seed.clustered(),
+            Mode::Auto => link.clustered(),
         };
         if !clustered {
-            if seed.replica() {
+            if link.replica() {
                 return Err(StoreError::Unavailable("the server is a read-only replica".into()));
             }
-            return Ok(Self { links: vec![seed], owners: Vec::new() });
+            return Ok(Self { links: vec![link], ..Self::default() });
         }
         let limit = Duration::from_millis(options.connect_timeout_ms);
-        let reply = seed.command(redis::cmd("CLUSTER").arg("SLOTS"), limit).await?;
-        let ranges = ranges(&reply, host)
+        let reply = link.command(redis::cmd("CLUSTER").arg("SLOTS"), limit).await?;
+        let host = link::split(seed).map_or_else(|| seed.to_owned(), |(host, _)| host);
+        let (ranges, known) = ranges(&reply, &host)
             .ok_or_else(|| StoreError::Unavailable("the slot map is not readable".into()))?;
-        Self::from_ranges(options, seed, ranges).await
+        Self::from_ranges(options, link, ranges, known).await
     }
 
-    async fn from_ranges(options: &Options, seed: Arc<Link>, ranges: Vec<Range>) -> Result<Self, StoreError> {
-        let mut topology = Self { links: vec![seed], owners: vec![NOBODY; SLOTS] };
+    async fn from_ranges(
+        options: &Options,
+        seed: Arc<Link>,
+        ranges: Vec<Range>,
+        known: Vec<String>,
+    ) -> Result<Self, StoreError> {
+        let mut topology = Self { links: vec![seed], owners: vec![NOBODY; SLOTS], known };
         for range in ranges {
             let index = match topology.links.iter().position(|link| link.address() == range.address) {
                 Some(index) => index,
@@ -78,6 +88,11 @@ impl Topology {
             return Err(StoreError::Unavailable("the cluster does not cover every slot".into()));
         }
         Ok(topology)
+    }
+
+    /// Nodes that the cluster named when it was asked last.
+    pub(super) fn known(&self) -> &[String] {
+        &self.known
     }
 
     /// Whether keys are spread over slots.
@@ -107,7 +122,7 @@ impl Topology {
     pub(super) fn with_link(&self, link: Arc<Link>) -> Self {
         let mut links = self.links.clone();
         links.push(link);
-        Self { links, owners: self.owners.clone() }
+        Self { links, owners: self.owners.clone(), known: self.known.clone() }
     }
 
     /// This map with `slot` served by the node at `address`; `None` when nothing changes.
@@ -118,7 +133,7 @@ impl Topology {
         }
         let mut owners = self.owners.clone();
         owners[usize::from(slot)] = index;
-        Some(Self { links: self.links.clone(), owners })
+        Some(Self { links: self.links.clone(), owners, known: self.known.clone() })
     }
 
     /// Whether every node that owns slots answers a PING in time.
@@ -145,38 +160,43 @@ struct Range {
     address: String,
 }
 
-fn address(host: &str, port: u16) -> String {
+pub(super) fn address(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-/// Reads the reply of `CLUSTER SLOTS`. A node without a host is the one that was asked.
-fn ranges(reply: &Value, asked: &str) -> Option<Vec<Range>> {
+/// Reads the reply of `CLUSTER SLOTS`: who owns what, and every node named in it. A node without a host is
+/// the one that was asked.
+fn ranges(reply: &Value, asked: &str) -> Option<(Vec<Range>, Vec<String>)> {
     let Value::Array(rows) = reply else { return None };
-    rows.iter()
-        .map(|row| {
-            let Value::Array(row) = row else { return None };
-            let (Value::Int(first), Value::Int(last), Value::Array(primary)) =
-                (row.first()?, row.get(1)?, row.get(2)?)
-            else {
-                return None;
-            };
-            let Value::Int(port) = primary.get(1)? else { return None };
-            let host =
-                wire::text(primary.first()?).filter(|host| !host.is_empty() && *host != "?").unwrap_or(asked);
-            let (first, last) = (u16::try_from(*first).ok()?, u16::try_from(*last).ok()?);
-            let port = u16::try_from(*port).ok()?;
-            (usize::from(last) < SLOTS && first <= last).then(|| Range {
-                first,
-                last,
-                address: address(host, port),
-            })
-        })
-        .collect()
+    let mut ranges = Vec::with_capacity(rows.len());
+    let mut known = Vec::new();
+    for row in rows {
+        let Value::Array(row) = row else { return None };
+        let (Value::Int(first), Value::Int(last)) = (row.first()?, row.get(1)?) else { return None };
+        let (first, last) = (u16::try_from(*first).ok()?, u16::try_from(*last).ok()?);
+        if usize::from(last) >= SLOTS || first > last {
+            return None;
+        }
+        let nodes: Vec<String> = row[2..].iter().map(|one| node(one, asked)).collect::<Option<_>>()?;
+        ranges.push(Range { first, last, address: nodes.first()?.clone() });
+        for node in nodes {
+            if !known.contains(&node) {
+                known.push(node);
+            }
+        }
+    }
+    Some((ranges, known))
+}
+
+fn node(node: &Value, asked: &str) -> Option<String> {
+    let Value::Array(node) = node else { return None };
+    let Value::Int(port) = node.get(1)? else { return None };
+    let host = wire::text(node.first()?).filter(|host| !host.is_empty() && *host != "?").unwrap_or(asked);
+    Some(address(host, u16::try_from(*port).ok()?))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::link;
     use super::*;
 
     fn row(first: i64, last: i64, host: &str, port: i64) -> Value {
@@ -198,7 +218,8 @@ mod tests {
             Range { first: 0, last: 8191, address: "10.0.0.1:7000".into() },
             Range { first: 8192, last: 16383, address: "seed:7001".into() },
         ];
-        assert_eq!(ranges(&reply, "seed"), Some(expected));
+        let known = vec!["10.0.0.1:7000".to_owned(), "seed:7001".to_owned()];
+        assert_eq!(ranges(&reply, "seed"), Some((expected, known)));
     }
 
     #[test]

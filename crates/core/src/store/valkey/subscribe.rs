@@ -24,8 +24,8 @@ pub trait Listener: Send + Sync {
 pub async fn run(store: &Valkey, channel: &str, listener: &dyn Listener) {
     let mut attempt = 0;
     loop {
-        for (host, port) in store.options().seeds.clone() {
-            if listen(store, &format!("{host}:{port}"), channel, listener).await {
+        for address in store.addresses() {
+            if listen(store, &address, channel, listener).await {
                 attempt = 0;
             }
         }

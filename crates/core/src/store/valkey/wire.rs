@@ -221,13 +221,20 @@ fn refused(op: &Op, error: &ServerError) -> Answer {
         // A listener that cannot be told must not take the store out of service.
         code if matches!(op, Op::Announce(_)) => StoreError::Refused(code.into()),
         "WRONGTYPE" => StoreError::WrongType,
-        "OOM" => StoreError::OutOfMemory,
+        "OOM" | "MISCONF" | "NOREPLICAS" => StoreError::WritesRefused,
+        // The ACL user lacks a right: that is for an operator to see, not a reason to reconnect.
+        "NOPERM" => StoreError::Refused(code_and(error, details)),
         "ERR" if details.contains("WRONGTYPE") => StoreError::WrongType,
-        "ERR" if details.contains("OOM") => StoreError::OutOfMemory,
-        "ERR" => StoreError::Refused(details.chars().take(80).collect::<String>().into()),
+        "ERR" if details.contains("OOM") => StoreError::WritesRefused,
+        "ERR" => StoreError::Refused(code_and(error, details)),
         code => StoreError::Unavailable(code.into()),
     };
     Answer::Final(Err(failure))
+}
+
+/// The server's words, cut: they may repeat the command's name, never a value.
+fn code_and(error: &ServerError, details: &str) -> std::sync::Arc<str> {
+    format!("{} {}", error.code(), details.chars().take(80).collect::<String>()).into()
 }
 
 fn nonsense() -> StoreError {
