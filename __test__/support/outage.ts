@@ -4,6 +4,7 @@
  */
 import type { Engine, Namespace } from '../../index.js';
 import type { Server } from '../servers/index.mjs';
+import { until } from './engines.js';
 
 /** `CACHE_DEADLINE_MS` of the engines under test, which is the default. */
 export const STORE_DEADLINE_MS = 50;
@@ -24,6 +25,15 @@ export const reaching = ({ host, port }: { host: string; port: number }) => ({
 export function cachedAnswers(engine: Engine, namespace: Namespace): number {
   const { near, store } = engine.getMetrics().namespaces[namespace];
   return near + store;
+}
+
+/** Resolves when the store really answers this engine, which may not have noticed an outage of its own yet. */
+export async function answered(engine: Engine, userId: string): Promise<void> {
+  await until('a user comes from the store', async () => {
+    const before = cachedAnswers(engine, 'user_basic');
+    await engine.getUserById(userId);
+    return engine.isRedisAvailable() && cachedAnswers(engine, 'user_basic') > before;
+  });
 }
 
 export const pending = (engine: Engine): number => engine.getMetrics().store.pendingInvalidations;

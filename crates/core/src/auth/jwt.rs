@@ -21,7 +21,7 @@ use crate::base::error::Error;
 use crate::base::key::{Key, Keys, Namespace};
 use crate::base::limits;
 use crate::cache::flight::Binding;
-use crate::cache::tiered::{COMPANION_MS, Subject};
+use crate::cache::policy::{COMPANION_MS, Subject};
 use crate::cache::{Effect, Loaded, Verdict};
 
 /// S3: five minutes, or less when the token ends earlier.

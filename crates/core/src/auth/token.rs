@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::base::codec::Kind;
 use crate::base::error::Error;
 use crate::base::key::{Key, Keys, Namespace};
-use crate::cache::tiered::Subject;
+use crate::cache::policy::Subject;
 use crate::cache::{Effect, Loaded, Verdict};
 
 /// How long "not revoked" is believed: S1's balance of freshness and hits.

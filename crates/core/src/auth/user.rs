@@ -9,7 +9,7 @@ use crate::base::codec::Kind;
 use crate::base::error::{Code, Error};
 use crate::base::key::{Key, Keys, Namespace};
 use crate::cache::Loaded;
-use crate::cache::tiered::Subject;
+use crate::cache::policy::Subject;
 use crate::source::User;
 
 /// S1: user data rarely changes and is invalidated when it does.

@@ -10,7 +10,7 @@ use crate::base::limits;
 use crate::store::valkey::Listener;
 use crate::store::{Op, Store};
 
-use super::tiered::Cache;
+use super::service::Cache;
 
 /// Pause between two tries to replay while the store is in service but refuses a write.
 const RETRY_MS: u64 = 100;

@@ -16,7 +16,8 @@ use crate::store::{Op, Store, StoreError};
 
 use super::entry::encode;
 use super::pending::Ticket;
-use super::tiered::{Cache, SCHEMA};
+use super::policy::SCHEMA;
+use super::service::Cache;
 
 /// Longest time an invalidation waits for a store that failed only just now.
 const PATIENCE_MS: u64 = 500;

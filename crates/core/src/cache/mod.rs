@@ -8,10 +8,13 @@ pub mod entry;
 pub mod flight;
 pub mod guard;
 pub mod invalidate;
+pub mod lease;
 pub mod near;
 pub mod pending;
+pub mod policy;
+pub mod service;
 pub mod tiered;
 
 pub use entry::{Found, Loaded, Verdict};
 pub use invalidate::{Effect, Invalidation};
-pub use tiered::Cache;
+pub use service::Cache;

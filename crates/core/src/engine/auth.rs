@@ -16,7 +16,9 @@ use crate::base::key::Key;
 use crate::base::limits;
 use crate::cache::entry::encode;
 use crate::cache::flight::Failure;
-use crate::cache::tiered::{Begin, Judged, Lease, SCHEMA, Subject};
+use crate::cache::lease::Lease;
+use crate::cache::policy::{SCHEMA, Subject};
+use crate::cache::tiered::{Begin, Judged};
 use crate::cache::{Found, Loaded};
 use crate::source::Revocation;
 use crate::store::{Op, Reply};
@@ -320,7 +322,7 @@ impl Core {
             return (None, 0);
         }
         let value = encode(user, Kind::Value, SCHEMA, crate::base::jitter::token(), b"");
-        let add = Op::Add { key: user.clone(), value, ttl_ms: crate::cache::tiered::COMPANION_MS };
+        let add = Op::Add { key: user.clone(), value, ttl_ms: crate::cache::policy::COMPANION_MS };
         let replies = self.cache.exec(vec![add, Op::Get(user.clone())]).await;
         match replies.get(1) {
             Some(Ok(Reply::Bytes(bytes))) => {

@@ -11,7 +11,7 @@ use crate::base::error::{Code, Error};
 use crate::base::key::{Keys, Namespace};
 use crate::cache::Cache;
 use crate::cache::near::Near;
-use crate::cache::tiered::{NearMode, Times};
+use crate::cache::policy::{NearMode, Times};
 use crate::config::{self, ConnectionMode, Settings, StoreKind, ValkeySettings};
 use crate::source::statements::{Names, Statements};
 use crate::source::{self, Source};

@@ -7,7 +7,8 @@ use crate::auth::user::UserSubject;
 use crate::base::error::Error;
 use crate::base::key::Namespace;
 use crate::cache::Found;
-use crate::cache::tiered::{Asked, Judged, Look, Subject};
+use crate::cache::policy::Subject;
+use crate::cache::tiered::{Asked, Judged, Look};
 use crate::store::{Op, StoreResult};
 use crate::telemetry::Tier;
 

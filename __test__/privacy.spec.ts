@@ -1,0 +1,266 @@
+/**
+ * Nothing personal leaves Postgres and the application: not into log records, not into keys, and no `password_hash`
+ * into any byte of the store. Not about access rights. Every check looks for what is known to be there elsewhere.
+ */
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Engine, LogRecord } from '../index.js';
+import { type FaultProxy, type Server, startProxy, startValkey } from './servers/index.mjs';
+import { type Database, Databases, PASSWORD_HASH, type UserRow } from './support/database.js';
+import { Engines, outcome, until } from './support/engines.js';
+import { claimsOf, forged, signed, verified } from './support/tokens.js';
+
+const STORE_PASSWORD = 'store-Passw0rd-of-this-test';
+const DATABASE_PASSWORD = 'database-Passw0rd-of-this-test';
+
+const engines = new Engines();
+const records: LogRecord[] = [];
+let databases: Databases;
+let db: Database;
+let server: Server;
+let proxy: FaultProxy;
+let engine: Engine;
+let user: UserRow;
+let token: string;
+
+const jti = `jti-${randomUUID()}-${randomUUID()}`;
+const address = `private.person.${randomUUID()}@example.test`;
+const peer = '203.0.113.77';
+const agent = 'private-agent/1.0';
+
+/** Every function, with errors of the arguments, the store and the source on the way. */
+async function scenario(): Promise<void> {
+  const calls: (() => Promise<unknown>)[] = [
+    () => engine.getUserById(user.user_id),
+    () => engine.getUserByEmail(address),
+    () => engine.getUserByEmail(`nobody-${address}`),
+    () => engine.getUserByEmail(`${address}\0`),
+    () => engine.getUserById(address),
+    () => engine.getCachedUserBasic(user.user_id),
+    () => engine.cacheUserBasic(user.user_id, user),
+    () => engine.cacheUserBasic(user.user_id, { ...user, first_name: 7 as unknown as string }),
+    () => engine.invalidateUserCache(user.user_id),
+    () => engine.getCachedUserBasic(user.user_id),
+    () => engine.cacheUserBasic(user.user_id, user),
+    () => engine.isTokenBlacklisted(jti),
+    () => engine.getCachedTokenBlacklistStatus(jti),
+    () => engine.cacheTokenBlacklistStatus(jti, false),
+    () => engine.isTokenBlacklisted(`${jti}\0`),
+    () => engine.verifyTokenCached(token, verified),
+    () => engine.getCachedJWTPayload(token),
+    () => engine.cacheJWTPayload(token, { email: address, password_hash: undefined }),
+    () => engine.verifyTokenCached(forged(token), verified),
+    () => engine.verifyTokenCached(token.repeat(100), verified),
+    () => engine.invalidateJWTPayload(jti),
+    () => engine.invalidateAllUserTokens(user.user_id),
+    () =>
+      engine.blacklistToken({
+        jti,
+        userId: user.user_id,
+        tokenType: 'access',
+        expiresAt: Date.now() + 60_000,
+        reason: 'logout',
+        ipAddress: peer,
+        userAgent: agent,
+      }),
+    () =>
+      engine.blacklistToken({
+        jti,
+        userId: address,
+        tokenType: 'a',
+        expiresAt: 0,
+        reason: peer,
+        ipAddress: agent.repeat(9),
+      }),
+    () => engine.isTokenBlacklisted(jti),
+    () => engine.getHealth(),
+  ];
+  for (const call of calls) await outcome(call());
+}
+
+beforeAll(async () => {
+  databases = await Databases.start();
+  db = await databases.create();
+  server = await startValkey({ acl: { username: 'app', password: STORE_PASSWORD } });
+  proxy = await startProxy({ port: server.port });
+  user = await db.addUser({ email: address, first_name: 'Privatefirst', last_name: 'Privatelast' });
+  token = signed(claimsOf(user.user_id, { jti, email: address, ip: peer }));
+  const url = new URL(db.url);
+  url.password = DATABASE_PASSWORD;
+  engine = engines.start({
+    redisHost: server.host,
+    redisPort: proxy.port,
+    redisUsername: 'app',
+    redisPassword: STORE_PASSWORD,
+    redisLog: 'trace',
+    cacheDeadlineMs: 500,
+    databaseUrl: url.href,
+  });
+  engine.setLogger((record) => records.push(record));
+
+  await scenario();
+  // The tables are not what they should be: refused statements.
+  await db.query('ALTER TABLE users RENAME TO users_gone');
+  await db.query('ALTER TABLE token_blacklist RENAME TO token_blacklist_gone');
+  await scenario();
+  await db.query('ALTER TABLE users_gone RENAME TO users');
+  await db.query('ALTER TABLE token_blacklist_gone RENAME TO token_blacklist');
+  // The store talks nonsense, is gone, comes back.
+  await proxy.set({ garbageReplies: true });
+  await scenario();
+  await proxy.reset();
+  await proxy.set({ refuseConnections: true });
+  await scenario();
+  await databases.server.pause();
+  await outcome(engine.getUserById(randomUUID(), { deadlineMs: 300 }));
+  await databases.server.resume();
+  await proxy.reset();
+  await until('the store is in service again', () => engine.isRedisAvailable());
+  await until(
+    'the source answers again',
+    async () => 'value' in (await outcome(engine.getUserById(user.user_id))),
+  );
+  await scenario();
+  await sleep(50);
+});
+afterAll(async () => {
+  engine?.setLogger(null);
+  await engines[Symbol.asyncDispose]();
+  await proxy?.stop();
+  await server?.stop();
+  await databases?.[Symbol.asyncDispose]();
+});
+
+describe('log records of the whole scenario at level trace', () => {
+  const secrets = (): [string, string][] => [
+    ['the address', address],
+    ['its local part', address.split('@')[0] ?? ''],
+    ['the first name', user.first_name],
+    ['the last name', user.last_name],
+    ['the password hash', PASSWORD_HASH],
+    ['the user id', user.user_id],
+    ['the token', token],
+    ['the signature', token.split('.')[2] ?? ''],
+    ['more than 8 characters of the token id', jti.slice(0, 9)],
+    ['the end of the token id', jti.slice(-12)],
+    ['the IP address', peer],
+    ['the user agent', agent],
+    ['the password of the store', STORE_PASSWORD],
+    ['the password of the source', DATABASE_PASSWORD],
+  ];
+
+  it('there are some, from every kind of trouble', () => {
+    const components = new Set(records.map((record) => record.component));
+    expect(components).toEqual(new Set(['store', 'source']));
+    const levels = new Set(records.map((record) => record.level));
+    for (const level of ['error', 'warn', 'info', 'debug']) expect(levels).toContain(level);
+  });
+
+  it('have the documented form', () => {
+    for (const record of records) {
+      expect(Object.keys(record).sort()).toEqual(['component', 'fields', 'level', 'message', 'time']);
+      expect(['error', 'warn', 'info', 'debug', 'trace']).toContain(record.level);
+      expect(record.message).not.toBe('');
+      expect(new Date(record.time).toISOString()).toBe(record.time);
+      for (const value of Object.values(record.fields))
+        expect(['string', 'number', 'boolean']).toContain(typeof value);
+    }
+  });
+
+  it('hold nothing personal and no secret', () => {
+    const text = records
+      .map((record) => JSON.stringify(record))
+      .join('\n')
+      .toLowerCase();
+    for (const [what, secret] of secrets()) {
+      expect(secret.length).toBeGreaterThan(3);
+      expect([what, text.includes(secret.toLowerCase())]).toEqual([what, false]);
+    }
+    expect(text).not.toContain('@');
+  });
+
+  it('nor do health, metrics and error messages', async () => {
+    const errors = await Promise.all(
+      [
+        engine.getUserById(address),
+        engine.getUserByEmail(`${address}\0`),
+        engine.isTokenBlacklisted(`${jti}\0`),
+        engine.verifyTokenCached(token.repeat(100), verified),
+        engine.cacheUserBasic(user.user_id, { ...user, is_active: true, first_name: 7 as unknown as string }),
+        engine.cacheUserBasic(user.user_id, { ...user, provider_uid: address as unknown as number }),
+        engine.cacheUserBasic(user.user_id, { ...user, user_id: address }),
+        engine.blacklistToken({ jti, userId: address, tokenType: 'access', expiresAt: 0, reason: 'x' }),
+      ].map((call) => outcome<unknown>(call)),
+    );
+    const messages = errors.map((ended) => ('error' in ended ? String(ended.error) : 'no error'));
+    expect(messages.filter((message) => message === 'no error')).toEqual([]);
+    const text = [
+      ...messages,
+      JSON.stringify(await engine.getHealth()),
+      JSON.stringify(engine.getMetrics()),
+      engine.metricsText(),
+    ]
+      .join('\n')
+      .toLowerCase();
+    for (const [what, secret] of secrets())
+      expect([what, text.includes(secret.toLowerCase())]).toEqual([what, false]);
+  });
+});
+
+describe('the store', () => {
+  /** Everything the server holds, also what it would write to disk. */
+  async function everything(): Promise<[key: string, value: string][]> {
+    const pairs: [string, string][] = [];
+    for (const key of (await server.command('KEYS', '*')) as string[]) {
+      pairs.push([key, String(await server.command('GET', key))]);
+    }
+    return pairs;
+  }
+
+  it('holds entries of every namespace', async () => {
+    await engine.getUserByEmail(address);
+    await engine.verifyTokenCached(signed(claimsOf(user.user_id)), verified);
+    const names = new Set((await everything()).map(([key]) => key.split(':')[0]));
+    expect(names).toEqual(new Set(['user_basic', 'user_email', 'token_bl', 'jwt_payload', 'jwt_user']));
+    expect((await everything()).some(([, value]) => value.includes(address))).toBe(true);
+  });
+
+  it('holds no password hash in any byte, while Postgres has it', async () => {
+    const [row] = await db.query<{ password_hash: string }>(
+      'SELECT password_hash FROM users WHERE user_id = $1',
+      [user.user_id],
+    );
+    expect(row?.password_hash).toContain(PASSWORD_HASH);
+    for (const pair of await everything()) {
+      const bytes = pair.join(' ');
+      expect(bytes).not.toContain(PASSWORD_HASH);
+      expect(bytes).not.toContain(PASSWORD_HASH.slice(7));
+      expect(bytes).not.toMatch(/password|\$2b\$/i);
+    }
+  });
+
+  it('has no address in a key, and no key is a plain digest of a shorter form of it', async () => {
+    const keys = (await everything()).map(([key]) => key);
+    for (const key of keys) expect(decodeURIComponent(key)).not.toMatch(/@|private\.person/i);
+    expect(keys.filter((key) => key.startsWith('user_email:'))).not.toHaveLength(0);
+    for (const key of keys.filter((one) => one.startsWith('user_email:')))
+      expect(key).toMatch(/^user_email:[0-9a-f]{64}$/);
+  });
+
+  it('has no IP address and no user agent of a revocation', async () => {
+    const rows = await db.query('SELECT ip_address, user_agent FROM token_blacklist WHERE jti = $1', [jti]);
+    expect(rows).toEqual([{ ip_address: peer, user_agent: agent }]);
+    for (const [key, value] of await everything()) {
+      if (key.startsWith('jwt_payload:')) continue; // The application's own claims.
+      expect(key + value).not.toContain(peer);
+      expect(key + value).not.toContain(agent);
+    }
+  });
+
+  it('every key ends by itself', async () => {
+    for (const [key] of await everything()) {
+      expect([key, Number(await server.command('PTTL', key)) > 0]).toEqual([key, true]);
+    }
+  });
+});

@@ -1,0 +1,214 @@
+//! The cache of one engine: its parts, and whether the store is in service. It sends operations for the
+//! others in this folder and notices when they fail; it does not know what they mean.
+//!
+//! Invariant: nothing is sent to a store that is out of service, except by the guard.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::base::clock::Clock;
+use crate::base::key::{Key, Keys, Namespace};
+use crate::base::limits;
+use crate::store::breaker::{Breaker, State};
+use crate::store::{Op, Replies, Store, StoreError};
+use crate::telemetry::Telemetry;
+
+use super::flight::Flights;
+use super::near::{Near, NearEntry};
+use super::pending::Pending;
+use super::policy::{NearMode, Times};
+
+/// Pause between two records about the same refusal.
+const REPEAT_MS: u64 = 60_000;
+
+/// The cache of one engine.
+pub struct Cache {
+    /// The shared tier.
+    pub store: Store,
+    /// This process's tier.
+    pub near: Near,
+    /// Loads in the air.
+    pub flights: Arc<Flights>,
+    /// Invalidations the store has not acknowledged.
+    pub pending: Pending,
+    /// Builds keys.
+    pub keys: Keys,
+    /// Reads time.
+    pub clock: Clock,
+    /// Counts.
+    pub telemetry: Arc<Telemetry>,
+    /// Time limits.
+    pub times: Times,
+    modes: [NearMode; Namespace::ALL.len()],
+    /// Guarded by a plain mutex: held for a few instructions, never over an await.
+    pub(super) breaker: Mutex<Breaker>,
+    /// The breaker's `Closed`, so that the hot path asks without locking.
+    pub(super) in_service: AtomicBool,
+    /// Whether the first connection was made or given up: only before that does a call wait for it.
+    pub(super) settled: AtomicBool,
+    /// Wakes the guard.
+    pub(super) wake: Notify,
+    /// Woken by the guard whenever the store goes into service or a replay ends.
+    pub(super) changed: Notify,
+    /// Monotonic time of the last announcement heard; 0 = not subscribed.
+    pub(super) heard_ms: AtomicU64,
+    /// When a refusal was logged last.
+    spoke_ms: AtomicU64,
+}
+
+impl Cache {
+    /// Puts the parts together. The guard must be started for the store to come into service.
+    pub fn new(
+        store: Store,
+        near: Near,
+        keys: Keys,
+        clock: Clock,
+        telemetry: Arc<Telemetry>,
+        times: Times,
+        modes: [NearMode; Namespace::ALL.len()],
+    ) -> Self {
+        let breaker = Breaker::new(clock.now_ms());
+        Self {
+            store,
+            near,
+            flights: Arc::default(),
+            pending: Pending::default(),
+            keys,
+            clock,
+            telemetry,
+            times,
+            modes,
+            breaker: Mutex::new(breaker),
+            in_service: AtomicBool::new(false),
+            settled: AtomicBool::new(false),
+            wake: Notify::new(),
+            changed: Notify::new(),
+            heard_ms: AtomicU64::new(0),
+            spoke_ms: AtomicU64::new(0),
+        }
+    }
+
+    /// How a namespace uses the near cache.
+    pub fn mode(&self, namespace: Namespace) -> NearMode {
+        self.modes[namespace.index()]
+    }
+
+    /// Whether any namespace relies on announcements.
+    pub fn listens(&self) -> bool {
+        self.modes.iter().any(|mode| matches!(mode, NearMode::Bounded { .. }))
+    }
+
+    /// Whether the store is in service.
+    pub fn available(&self) -> bool {
+        self.in_service.load(Ordering::SeqCst)
+    }
+
+    /// Whether the store may be believed about `key`.
+    pub fn usable(&self, key: &Key) -> bool {
+        self.available() && !self.pending.contains(key)
+    }
+
+    /// Whether a read need not wait for the first connection.
+    pub fn is_ready(&self) -> bool {
+        matches!(self.store, Store::None) || self.settled.load(Ordering::SeqCst)
+    }
+
+    /// Waits until the store went into service for the first time, or did not within its connect timeout.
+    pub async fn ready(&self) {
+        let limit = Duration::from_millis(self.times.connect_ms);
+        let connected = async {
+            loop {
+                let changed = self.changed.notified();
+                if self.is_ready() {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        if tokio::time::timeout(limit, connected).await.is_err() {
+            // Whoever comes later does not wait again: a store that is not there is not there.
+            self.settled.store(true, Ordering::SeqCst);
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Runs operations, counts them, and takes the store out of service when it fails.
+    pub async fn exec(&self, ops: Vec<Op>) -> Replies {
+        if !self.available() {
+            return ops
+                .iter()
+                .map(|_| Err(StoreError::Unavailable("the store is out of service".into())))
+                .collect();
+        }
+        self.telemetry.round_trips.up();
+        self.telemetry.commands.add(ops.len() as u64);
+        let replies = self.store.exec(ops).await;
+        self.observe(&replies);
+        replies
+    }
+
+    fn observe(&self, replies: &Replies) {
+        for error in replies.iter().filter_map(|reply| reply.as_ref().err()) {
+            self.telemetry.store_errors.up();
+            if *error == StoreError::Timeout {
+                self.telemetry.store_timeouts.up();
+            }
+            match error {
+                error if error.opens_breaker() => self.store_failed(error),
+                // Said at most once a minute: a missing right refuses every request.
+                StoreError::Refused(reason) if self.speaks() => {
+                    tracing::error!(component = "store", reason = %reason, "the store refuses a command");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn speaks(&self) -> bool {
+        let now = self.clock.now_ms() + REPEAT_MS;
+        let last = self.spoke_ms.load(Ordering::Relaxed);
+        now >= last + REPEAT_MS
+            && self.spoke_ms.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    pub(super) fn store_failed(&self, error: &StoreError) {
+        let opened = {
+            let mut breaker = self.breaker.lock();
+            let opened = breaker.failed(self.clock.now_ms());
+            if opened {
+                self.in_service.store(false, Ordering::SeqCst);
+            }
+            opened
+        };
+        if opened {
+            self.telemetry.breaker_opened.up();
+            tracing::warn!(component = "store", reason = ?error, "the store is out of service");
+            self.wake.notify_one();
+        }
+    }
+
+    /// The breaker's state and since when, in monotonic milliseconds.
+    pub fn breaker_state(&self) -> (State, u64) {
+        let breaker = self.breaker.lock();
+        (breaker.state(), breaker.since_ms())
+    }
+
+    /// Whether announcements arrive.
+    pub fn hears(&self) -> bool {
+        let heard = self.heard_ms.load(Ordering::SeqCst);
+        heard > 0 && self.clock.now_ms().saturating_sub(heard) < limits::SUBSCRIPTION_SILENCE_MS
+    }
+
+    /// A near copy that may be served without asking anybody.
+    pub fn bounded(&self, namespace: Namespace, key: &[u8]) -> Option<Arc<NearEntry>> {
+        let NearMode::Bounded { max_age_ms } = self.mode(namespace) else { return None };
+        let now = self.clock.now_ms();
+        let entry = self.near.peek(key, now)?;
+        let fresh = now.saturating_sub(entry.checked_ms()) < max_age_ms;
+        (fresh && self.available() && self.hears() && self.pending.is_empty()).then_some(entry)
+    }
+}
