@@ -9,10 +9,13 @@
 //! Invariant: every request that was accepted is settled exactly once, by its answer, its deadline or
 //! the end of the engine.
 
-mod auth;
 mod build;
+mod cold;
 mod health;
 mod hot;
+mod payloads;
+mod tokens;
+mod users;
 mod worker;
 
 use std::collections::HashMap;

@@ -1,0 +1,197 @@
+//! The cold half of every request: what waits, loads, writes or voids. What that means for a token, a user
+//! or a payload stands in the file of that name.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::auth::jwt::JwtSubject;
+use crate::auth::token;
+use crate::auth::user::UserSubject;
+use crate::base::error::{Code, Error};
+use crate::base::key::Key;
+use crate::base::{jitter, limits};
+use crate::cache::entry::encode;
+use crate::cache::lease::Lease;
+use crate::cache::policy::{SCHEMA, Subject};
+use crate::cache::tiered::Judged;
+use crate::cache::{Found, Loaded};
+use crate::store::{Op, Reply};
+
+use super::hot::{Hot, Plan, Read};
+use super::{Core, Outcome, Request};
+
+impl Core {
+    /// Answers a request that the hot half could not.
+    pub(super) async fn answer(
+        self: Arc<Self>,
+        request: Request,
+        hot: Option<Hot>,
+        started_us: u64,
+    ) -> Outcome {
+        let alone = match hot {
+            Some(hot) => Plan::Hot(hot),
+            None => self.ask_alone(&request, started_us).await,
+        };
+        match alone {
+            Plan::Now(outcome) => return outcome,
+            Plan::Hot(hot) => return self.cold(&request, hot, started_us).await,
+            Plan::Task => {}
+        }
+        match request {
+            Request::CacheTokenStatus { jti, revoked } => self.cache_token_status(&jti, revoked).await.into(),
+            Request::InvalidateToken { jti } => self.invalidate_token(&jti).await.into(),
+            Request::BlacklistToken(row) => self.blacklist_token(*row).await,
+            Request::InvalidateUserTokens { user_id } => self.invalidate_user_tokens(&user_id).await.into(),
+            Request::UserByEmail { email } => self.user_by_email(&email, started_us).await.into(),
+            Request::CacheUser { user_id, json } => self.cache_user(&user_id, &json).await.into(),
+            Request::InvalidateUser { user_id } => self.invalidate_user(&user_id).await.into(),
+            Request::CacheJwt { token, json } => self.cache_jwt(&token, &json).await.into(),
+            Request::InvalidateJwt { jti } => self.invalidate_jwt(&jti).await.into(),
+            Request::EndJwt { lead, json } => self.end_jwt(lead, json).await.into(),
+            Request::Health => Outcome::Json(self.health().await.json()),
+            Request::TokenIsBlacklisted { .. }
+            | Request::TokenStatus { .. }
+            | Request::UserById { .. }
+            | Request::CachedUser { .. }
+            | Request::CachedJwt { .. }
+            | Request::BeginJwt { .. } => {
+                Outcome::Failed(Error::new(Code::Internal, "a read without its plan"))
+            }
+        }
+    }
+
+    /// The hot half for one request outside a batch.
+    async fn ask_alone(&self, request: &Request, started_us: u64) -> Plan {
+        self.cache.ready().await;
+        let mut ops = Vec::new();
+        match self.plan(request, &mut ops, started_us) {
+            Plan::Hot(mut hot) => {
+                let replies = if ops.is_empty() { Vec::new() } else { self.cache.exec(ops).await };
+                match self.settle_hot(&mut hot, &replies, started_us) {
+                    Some(outcome) => Plan::Now(outcome),
+                    None => Plan::Hot(hot),
+                }
+            }
+            other => other,
+        }
+    }
+
+    async fn cold(self: &Arc<Self>, request: &Request, hot: Hot, started_us: u64) -> Outcome {
+        let Hot { read, asked, changed, .. } = hot;
+        let mut asked = asked.unwrap_or_else(|| self.cache.ask(read.subject()));
+        if changed {
+            match self.cache.fetch(read.subject(), asked).await {
+                Judged::Found(found) => {
+                    self.count(&read, &found, started_us);
+                    return read.outcome(&found);
+                }
+                Judged::Changed(next) | Judged::Miss(next) => asked = next,
+            }
+        }
+        let found = match (request, &read) {
+            (Request::TokenIsBlacklisted { .. }, Read::Token(subject)) => {
+                self.cache
+                    .load(subject, asked, || async {
+                        Ok(token::loaded(self.source.token_is_blacklisted(&subject.jti).await?))
+                    })
+                    .await
+            }
+            (Request::UserById { .. }, Read::User(subject)) => {
+                self.cache.load(subject, asked, || self.load_user(&subject.user_id)).await
+            }
+            (Request::BeginJwt { env, .. }, _) => {
+                let Read::Jwt(subject) = read else { return Outcome::Nothing };
+                return self.begin_jwt(*subject, asked, *env, started_us).await;
+            }
+            _ => {
+                self.peek(read.subject()).await;
+                return Outcome::Nothing;
+            }
+        };
+        match found {
+            Ok(found) => {
+                self.count(&read, &found, started_us);
+                read.outcome(&found)
+            }
+            Err(error) => {
+                self.telemetry.of(read.subject().key().namespace()).errors.up();
+                Outcome::Failed(error)
+            }
+        }
+    }
+
+    /// A read outside a batch.
+    pub(super) async fn read<F>(
+        &self,
+        subject: &dyn Subject,
+        loader: impl FnOnce() -> F,
+    ) -> Result<Found, Error>
+    where
+        F: Future<Output = Result<Loaded, Error>>,
+    {
+        let mut ops = Vec::new();
+        let look = self.cache.look(subject, &mut ops);
+        let replies = if ops.is_empty() { Vec::new() } else { self.cache.exec(ops).await };
+        let asked = match self.cache.judge(subject, look, &replies) {
+            Judged::Found(found) => return Ok(found),
+            Judged::Miss(asked) => asked,
+            Judged::Changed(asked) => match self.cache.fetch(subject, asked).await {
+                Judged::Found(found) => return Ok(found),
+                Judged::Changed(asked) | Judged::Miss(asked) => asked,
+            },
+        };
+        self.cache.load(subject, asked, loader).await
+    }
+
+    /// Gets a lease that nobody waits for and remembers it for the `cache...` call that may follow.
+    async fn peek(&self, subject: &dyn Subject) {
+        let Some(lease) = self.cache.soft_lease(subject).await else { return };
+        let now = self.cache.clock.now_ms();
+        let mut peeked = self.peeked.lock();
+        if peeked.len() >= limits::SOFT_LEASES {
+            peeked.retain(|_, (_, until)| *until > now);
+        }
+        if peeked.len() < limits::SOFT_LEASES {
+            peeked.insert(subject.key().clone(), (lease, now + self.cache.times.lease_ms));
+        }
+    }
+
+    pub(super) fn peeked(&self, key: &Key) -> Option<Lease> {
+        let (lease, until) = self.peeked.lock().remove(key)?;
+        (self.cache.clock.now_ms() < until).then_some(lease)
+    }
+
+    /// Stores a value if nothing at all is stored.
+    pub(super) async fn add(&self, key: &Key, loaded: &Loaded) -> bool {
+        if loaded.ttl_ms == 0 || self.cache.pending.contains(key) {
+            return false;
+        }
+        let value = encode(key, loaded.kind, SCHEMA, jitter::token(), &loaded.payload);
+        let add = Op::Add { key: key.clone(), value, ttl_ms: loaded.ttl_ms };
+        matches!(self.cache.exec(vec![add]).await.pop(), Some(Ok(Reply::Done(true))))
+    }
+
+    /// The JSON of near copy number `serial`, for a JS side that dropped the object; `None` when the copy
+    /// was replaced meanwhile.
+    pub fn near_text(&self, request: &Request, serial: u64) -> Option<Bytes> {
+        let read = match request {
+            Request::UserById { user_id } | Request::CachedUser { user_id } => {
+                Read::User(UserSubject::new(&self.cache.keys, user_id).ok()?)
+            }
+            Request::CachedJwt { token } | Request::BeginJwt { token, .. } => {
+                Read::Jwt(Box::new(self.jwt(token).ok()??))
+            }
+            _ => return None,
+        };
+        let near = self
+            .cache
+            .near
+            .get(read.subject().key(), self.cache.clock.now_ms())
+            .filter(|near| near.serial == serial)?;
+        match read {
+            Read::Jwt(_) => Some(JwtSubject::json(&near.payload)),
+            _ => Some(near.payload.clone()),
+        }
+    }
+}
