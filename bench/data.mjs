@@ -15,9 +15,6 @@ export const PEER_PREFIX = 'peer:';
 export const OUR_PREFIX = 'ours:';
 export const HMAC_KEY = 'an example key of thirty-two bytes';
 
-const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
-export const rsaPublicKey = publicKey;
-
 const range = (/** @type {number} */ count) => Array.from({ length: count }, (_, n) => n);
 const uuid = (/** @type {number} */ n) => `3f2504e0-4f89-41d3-9a0c-${n.toString(16).padStart(12, '0')}`;
 
@@ -50,9 +47,6 @@ const payloads = users.map((user, n) => ({
 
 const part = (/** @type {unknown} */ value) => Buffer.from(JSON.stringify(value)).toString('base64url');
 const hmac = (/** @type {string} */ text) => createHmac('sha256', HMAC_KEY).update(text).digest('base64url');
-const rsa = (/** @type {string} */ text) =>
-  sign('RSA-SHA256', Buffer.from(text), privateKey).toString('base64url');
-
 /** @param {string} alg @param {(text: string) => string} signature */
 const tokens = (alg, signature) =>
   payloads.map((payload) => {
@@ -60,11 +54,12 @@ const tokens = (alg, signature) =>
     return `${text}.${signature(text)}`;
   });
 
-/** Signed when first asked for: 1,000 RSA signatures take a second. */
-let made = /** @type {{ hs256: string[], rs256: string[] } | undefined} */ (undefined);
+/** Made on demand: the keys and 1,000 RSA signatures take a second. */
 export function jwts() {
-  made ??= { hs256: tokens('HS256', hmac), rs256: tokens('RS256', rsa) };
-  return { ...made, payloads };
+  const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
+  const rsa = (/** @type {string} */ text) =>
+    sign('RSA-SHA256', Buffer.from(text), privateKey).toString('base64url');
+  return { hs256: tokens('HS256', hmac), rs256: tokens('RS256', rsa), rsaPublicKey: publicKey, payloads };
 }
 
 /**

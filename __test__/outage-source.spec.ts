@@ -1,0 +1,347 @@
+/**
+ * Issue 2, "outage": Postgres is down, slow or restarted, alone or together with the store. The store, and what it
+ * holds, keeps answering; the rest is an error that says so, in time.
+ */
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import pg from 'pg';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { BcosCacheError, type Engine, type EngineOptions } from '../index.js';
+import { type Server, startValkey } from './servers/index.mjs';
+import { type Database, Databases } from './support/database.js';
+import { Engines, outcome, statementsOf, until } from './support/engines.js';
+import { complaint, complaints, functions, newWorld, timed, type World } from './support/functions.js';
+import { pending, RECOVERY_MS, reaching, STORE_DEADLINE_MS } from './support/outage.js';
+import { rounds } from './support/rounds.js';
+import { claimsOf, signed, verified } from './support/tokens.js';
+
+/** `CACHE_SOURCE_DEADLINE_MS` of the engines here: shorter than the default, so that a slow source is soon late. */
+const SOURCE_DEADLINE_MS = 400;
+
+/** A function may ask the source twice, and meet a slow store in between; the rest is room for a busy machine. */
+const IN_TIME_MS = 2 * SOURCE_DEADLINE_MS + 2 * STORE_DEADLINE_MS + 400;
+
+let databases: Databases;
+let database: Database;
+let server: Server;
+beforeAll(async () => {
+  databases = await Databases.start();
+  database = await databases.create();
+  server = await startValkey();
+});
+afterAll(async () => {
+  await server.stop();
+  await databases[Symbol.asyncDispose]();
+});
+
+let engines: Engines;
+let engine: Engine;
+let world: World;
+beforeEach(async () => {
+  engines = new Engines();
+  engine = start();
+  world = await newWorld(database);
+});
+afterEach(async () => {
+  await engines[Symbol.asyncDispose]();
+});
+
+const start = (options: EngineOptions = {}): Engine =>
+  engines.start(
+    { databaseUrl: database.url, cacheSourceDeadlineMs: SOURCE_DEADLINE_MS },
+    reaching(server),
+    options,
+  );
+
+const code = (ended: object): unknown =>
+  'error' in ended && ended.error instanceof BcosCacheError ? ended.error.code : ended;
+
+interface Trouble {
+  readonly name: string;
+  begin(): Promise<() => Promise<unknown>>;
+}
+
+const troubles: readonly Trouble[] = [
+  {
+    name: 'killed',
+    begin: async () => {
+      await databases.server.kill();
+      return () => databases.server.restart();
+    },
+  },
+  {
+    name: 'stopped with SIGSTOP',
+    begin: async () => {
+      await databases.server.pause();
+      return () => databases.server.resume();
+    },
+  },
+  {
+    name: 'slow: its tables are locked by somebody else',
+    begin: async () => {
+      const unlock = [await database.lock('users'), await database.lock('token_blacklist')];
+      return () => Promise.all(unlock.map((one) => one()));
+    },
+  },
+];
+
+describe.each(troubles)('Postgres $name', ({ begin }) => {
+  let end: (() => Promise<unknown>) | undefined;
+  const recover = async () => {
+    const ending = end;
+    end = undefined;
+    await ending?.();
+  };
+  afterEach(recover);
+
+  it('every function tells the truth or E_SOURCE_UNAVAILABLE, in time', async () => {
+    expect(await complaints(engine, world, { source: 'up', withinMs: 5_000 })).toEqual([]);
+    end = await begin();
+    for (let round = 0; round < rounds(2, 1); round += 1) {
+      expect(await complaints(engine, world, { source: 'down', withinMs: IN_TIME_MS })).toEqual([]);
+    }
+  });
+
+  it('what the store holds is answered from there, what it does not hold is an error and never false', async () => {
+    const token = signed(claimsOf(world.user.user_id));
+    const filler = start();
+    await filler.getUserById(world.user.user_id);
+    await filler.getUserById(world.deactivated.user_id);
+    await filler.verifyTokenCached(token, verified);
+    expect(await filler.isTokenBlacklisted(world.clean)).toBe(false);
+    expect(await filler.isTokenBlacklisted(world.revoked)).toBe(true);
+    await engine.getCachedTokenBlacklistStatus(randomUUID());
+    await until('the store is in service', () => engine.isRedisAvailable());
+    end = await begin();
+    expect((await engine.getUserById(world.user.user_id))?.email).toBe(world.user.email);
+    expect(await engine.getUserById(world.deactivated.user_id)).toBeNull();
+    expect(await engine.isTokenBlacklisted(world.clean)).toBe(false);
+    expect(await engine.isTokenBlacklisted(world.revoked)).toBe(true);
+    expect(await engine.getCachedJWTPayload(token)).not.toBeNull();
+    for (let round = 0; round < rounds(10, 4); round += 1) {
+      expect(code(await outcome(engine.isTokenBlacklisted(randomUUID())))).toBe('E_SOURCE_UNAVAILABLE');
+      expect(code(await outcome(engine.getUserById(randomUUID())))).toBe('E_SOURCE_UNAVAILABLE');
+      expect(code(await outcome(engine.getUserByEmail(`${randomUUID()}@example.test`)))).toBe(
+        'E_SOURCE_UNAVAILABLE',
+      );
+    }
+  });
+
+  it('after the first late answers the others do not wait any more', async () => {
+    await engine.getUserById(world.user.user_id);
+    end = await begin();
+    for (let attempt = 0; attempt < 4; attempt += 1) await outcome(engine.getUserById(randomUUID()));
+    const ended = await Promise.all(
+      Array.from({ length: 200 }, () => timed(() => engine.isTokenBlacklisted(randomUUID()))),
+    );
+    expect(new Set(ended.map(code))).toEqual(new Set(['E_SOURCE_UNAVAILABLE']));
+    const median = ended.map(({ ms }) => ms).sort((a, b) => a - b)[100] as number;
+    expect(median).toBeLessThan(SOURCE_DEADLINE_MS / 2);
+  });
+
+  it('service resumes within 2 s, by itself', async () => {
+    await engine.getUserById(world.user.user_id);
+    end = await begin();
+    for (let attempt = 0; attempt < 4; attempt += 1) await outcome(engine.getUserById(randomUUID()));
+    await recover();
+    await until(
+      'the source answers',
+      async () => {
+        const ended = await outcome(engine.isTokenBlacklisted(randomUUID()));
+        return 'value' in ended;
+      },
+      RECOVERY_MS,
+    );
+    expect(await complaints(engine, world, { source: 'up', withinMs: IN_TIME_MS })).toEqual([]);
+  });
+
+  it('a revocation that could not be written still holds for this process, and for others at once', async () => {
+    const other = start();
+    for (const one of [engine, other]) {
+      await one.getCachedTokenBlacklistStatus(randomUUID());
+      await until('the store is in service', () => one.isRedisAvailable());
+    }
+    end = await begin();
+    const jti = randomUUID();
+    const row = { jti, userId: world.user.user_id, tokenType: 'access', reason: 'logout' };
+    const ended = await outcome(engine.blacklistToken({ ...row, expiresAt: Date.now() + 60_000 }));
+    expect(code(ended)).toBe('E_SOURCE_UNAVAILABLE');
+    expect(await engine.isTokenBlacklisted(jti)).toBe(true);
+    expect(await other.isTokenBlacklisted(jti)).toBe(true);
+  });
+
+  describe('and the store with it', () => {
+    beforeEach(async () => {
+      expect(await complaints(engine, world, { source: 'up', withinMs: 5_000 })).toEqual([]);
+      await until('the store is in service', () => engine.isRedisAvailable());
+      await server.pause();
+      end = await begin();
+    });
+    afterEach(() => server.resume());
+
+    it('every function answers in time: unknown, queued or an error, never a wrong answer', async () => {
+      expect(await complaints(engine, world, { source: 'down', withinMs: IN_TIME_MS })).toEqual([]);
+      for (const row of functions.filter(({ asks }) => asks === 'source')) {
+        const fresh: World = { ...world, clean: randomUUID() };
+        const ended = await timed(() => row.call(engine, fresh));
+        expect(complaint(row, fresh, ended, { source: 'down', withinMs: IN_TIME_MS })).toBeUndefined();
+      }
+      expect(code(await outcome(engine.isTokenBlacklisted(randomUUID())))).toBe('E_SOURCE_UNAVAILABLE');
+      expect(code(await outcome(engine.getUserById(world.user.user_id)))).toBe('E_SOURCE_UNAVAILABLE');
+      expect(await engine.getHealth()).toMatchObject({ status: 'down' });
+    });
+
+    it('both come back, and queued invalidations are applied', async () => {
+      const marked = randomUUID();
+      await outcome(engine.isTokenBlacklisted(randomUUID()));
+      await until('the store is out of service', () => !engine.isRedisAvailable(), 1_000);
+      const done = await engine.invalidateTokenCache(marked);
+      expect(done).toEqual({ acknowledged: false, queued: true });
+      await recover();
+      await server.resume();
+      await until('the store is in service', () => engine.isRedisAvailable(), RECOVERY_MS);
+      await until('everything queued was applied', () => pending(engine) === 0, RECOVERY_MS);
+      const other = start();
+      expect(await other.isTokenBlacklisted(marked)).toBe(true);
+      await until(
+        'the source answers',
+        async () => 'value' in (await outcome(engine.isTokenBlacklisted(randomUUID()))),
+        RECOVERY_MS,
+      );
+      expect(await complaints(engine, world, { source: 'up', withinMs: IN_TIME_MS })).toEqual([]);
+    });
+  });
+});
+
+it('a restart of Postgres between two calls is not noticed by the second', async () => {
+  for (let round = 0; round < rounds(3, 1); round += 1) {
+    await Promise.all(Array.from({ length: 8 }, () => engine.isTokenBlacklisted(randomUUID())));
+    await databases.server.restart();
+    const ended = await Promise.all(
+      Array.from({ length: 8 }, () => outcome(engine.isTokenBlacklisted(randomUUID()))),
+    );
+    expect(ended).toEqual(ended.map(() => ({ value: false })));
+  }
+});
+
+describe('the bulkhead', () => {
+  const POOL = 4;
+
+  /** Most connections of an engine at a time, sampled over and over while something runs. */
+  async function peakConnections(during: () => Promise<unknown>): Promise<number> {
+    const client = new pg.Client({ connectionString: database.url });
+    await client.connect();
+    const sql = "SELECT count(*)::int AS count FROM pg_stat_activity WHERE application_name = 'bcos-cache'";
+    let peak = 0;
+    let running = true;
+    const sampling = (async () => {
+      while (running) peak = Math.max(peak, (await client.query<{ count: number }>(sql)).rows[0]?.count ?? 0);
+    })();
+    try {
+      await during();
+    } finally {
+      running = false;
+      await sampling;
+      await client.end();
+    }
+    return peak;
+  }
+
+  it('without the store 500 cold reads at once are 500 statements on no more connections than allowed', async () => {
+    await engine.close();
+    await server.pause();
+    try {
+      const one = start({ databasePoolMax: POOL, cacheSourceDeadlineMs: 20_000 });
+      await outcome(one.getUserById(randomUUID()));
+      const ids = await database.query<{ user_id: string }>(
+        `INSERT INTO users (user_id, email, first_name, last_name)
+         SELECT id, id || '@example.test', 'a', 'b' FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, 500)) AS new
+         RETURNING user_id`,
+      );
+      let answers: (string | undefined)[] = [];
+      let statements = 0;
+      const peak = await peakConnections(async () => {
+        statements = await statementsOf(one, async () => {
+          // Three callers for each user: they share its statement.
+          const calls = [...ids, ...ids, ...ids].map(({ user_id }) => one.getUserById(user_id));
+          answers = (await Promise.all(calls)).map((user) => user?.user_id);
+        });
+      });
+      expect(answers).toEqual([...ids, ...ids, ...ids].map(({ user_id }) => user_id));
+      expect(statements).toBe(ids.length);
+      expect(peak).toBeGreaterThan(0);
+      expect(peak).toBeLessThanOrEqual(POOL);
+    } finally {
+      await server.resume();
+    }
+  });
+
+  it('a slow source does not get more connections than allowed, however many calls run out of time', async () => {
+    await engine.close();
+    const one = start({ databasePoolMax: POOL });
+    await one.getUserById(world.user.user_id);
+    const unlock = await database.lock('users');
+    try {
+      const peak = await peakConnections(async () => {
+        const end = Date.now() + rounds(5_000, 2_000);
+        while (Date.now() < end) {
+          await Promise.all(Array.from({ length: 50 }, () => outcome(one.getUserById(randomUUID()))));
+          await sleep(50);
+        }
+      });
+      expect(peak).toBeLessThanOrEqual(POOL);
+    } finally {
+      await unlock();
+    }
+  });
+
+  it('refuses with E_OVERLOADED what finds its queue full, at once', async () => {
+    const one = start({ databasePoolMax: 1, cacheBulkhead: 1, cacheBulkheadQueue: 2 });
+    await one.getUserById(world.user.user_id);
+    const unlock = await database.lock('users');
+    try {
+      const ended = await Promise.all(
+        Array.from({ length: 10 }, () => timed(() => one.getUserById(randomUUID()))),
+      );
+      const overloaded = ended.filter((call) => code(call) === 'E_OVERLOADED');
+      expect(overloaded).toHaveLength(7);
+      expect(Math.max(...overloaded.map(({ ms }) => ms))).toBeLessThan(SOURCE_DEADLINE_MS / 2);
+    } finally {
+      await unlock();
+    }
+  });
+});
+
+describe('an engine without a database', () => {
+  const stores: readonly { name: string; options: () => EngineOptions }[] = [
+    { name: 'with a store', options: () => reaching(server) },
+    { name: 'with an embedded store', options: () => ({ cacheStore: 'embedded' }) },
+    { name: 'without a store', options: () => ({ cacheStore: 'none' }) },
+    { name: 'with a store that is not there', options: () => reaching({ host: '127.0.0.1', port: 1 }) },
+  ];
+
+  it.each(stores)('$name says which variable to set', async ({ options }) => {
+    const one = engines.start(options());
+    const calls = [
+      () => one.isTokenBlacklisted(randomUUID()),
+      () => one.getUserById(randomUUID()),
+      () => one.getUserByEmail('somebody@example.test'),
+      () =>
+        one.blacklistToken({
+          jti: randomUUID(),
+          userId: randomUUID(),
+          tokenType: 'access',
+          expiresAt: Date.now() + 60_000,
+          reason: 'logout',
+        }),
+    ];
+    for (const call of calls) {
+      const ended = await outcome<unknown>(call());
+      expect(ended).toMatchObject({
+        error: { code: 'E_SOURCE_UNAVAILABLE', message: expect.stringContaining('DATABASE_URL') },
+      });
+    }
+    const claims = claimsOf(randomUUID());
+    expect(await one.verifyTokenCached(signed(claims), verified)).toEqual(claims);
+  });
+});
