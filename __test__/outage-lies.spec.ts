@@ -111,10 +111,13 @@ describe.each(nearModes)('with $name', ({ options }) => {
           if (asked === total >> 3) proxy.lie(lie, every);
           // Some entries vanish all the time, so that leases and fills are among the replies too.
           if (asked % 50 === 0) await server.command('DEL', `user_basic:${subject.user.user_id}`);
+          const start = performance.now();
           const said = await question(engine, subject).catch(
             (error: unknown) => `rejected: ${String(error)}`,
           );
           if (said !== undefined) wrong.push(`${said} (${subject.user.first_name})`);
+          const ms = performance.now() - start;
+          if (ms > IN_TIME_MS) wrong.push(`question ${questions.indexOf(question)} took ${ms.toFixed(0)} ms`);
         }
       };
       await Promise.all(Array.from({ length: AT_ONCE }, ask));

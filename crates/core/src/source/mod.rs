@@ -16,7 +16,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::Postgres;
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -62,7 +63,9 @@ pub struct Source {
     telemetry: Arc<Telemetry>,
 }
 
-type Query<'c, T> = Pin<Box<dyn Future<Output = sqlx::Result<T>> + Send + 'c>>;
+/// A statement without its arguments.
+type Prepared<'c> = sqlx::query::Query<'c, Postgres, PgArguments>;
+type Reading<'c, T> = Pin<Box<dyn Future<Output = sqlx::Result<T>> + Send + 'c>>;
 
 impl Source {
     /// Does not connect: the first statement does. Must be called inside a runtime.
@@ -120,8 +123,8 @@ impl Source {
 
     /// Asks the database for nothing, to see whether it answers.
     pub async fn ping(&self) -> Result<(), Error> {
-        self.run(Statement::Ping, |connection, sql| {
-            Box::pin(async move { sqlx::query(sql).execute(connection).await.map(drop) })
+        self.run(Statement::Ping, |connection, query| {
+            Box::pin(async move { query.execute(connection).await.map(drop) })
         })
         .await
     }
@@ -136,7 +139,7 @@ impl Source {
     /// Runs one statement on the application database.
     async fn run<T, F>(&self, statement: Statement, query: F) -> Result<T, Error>
     where
-        F: for<'c> FnOnce(&'c mut PgConnection, sqlx::AssertSqlSafe<Arc<str>>) -> Query<'c, T> + Send,
+        F: for<'c> FnOnce(&'c mut PgConnection, Prepared<'c>) -> Reading<'c, T> + Send,
     {
         let Some(pool) = &self.application else {
             return Err(unavailable("no database is configured: set DATABASE_URL"));
@@ -153,8 +156,10 @@ impl Source {
         };
         self.telemetry.statements.up();
         self.counts[statement as usize].fetch_add(1, Ordering::Relaxed);
-        let sql = sqlx::AssertSqlSafe(self.statements.text(statement));
-        match tokio::time::timeout_at(until, query(&mut connection, sql)).await {
+        // Behind a transaction pooler the next statement may meet another server, which has no such name.
+        let text = sqlx::AssertSqlSafe(self.statements.text(statement));
+        let prepared = sqlx::query(text).persistent(!self.options.pooled);
+        match tokio::time::timeout_at(until, query(&mut connection, prepared)).await {
             Ok(Ok(value)) => {
                 self.gate.lock().answered();
                 Ok(value)

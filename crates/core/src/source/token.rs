@@ -32,17 +32,17 @@ impl Source {
     /// Whether there is a row for `jti`, whatever its `expires_at` says.
     pub async fn token_is_blacklisted(&self, jti: &str) -> Result<bool, Error> {
         let jti = jti.to_owned();
-        self.run(Statement::TokenIsBlacklisted, |connection, sql| {
-            Box::pin(async move { sqlx::query(sql).bind(jti).fetch_one(connection).await?.try_get(0) })
+        self.run(Statement::TokenIsBlacklisted, |connection, query| {
+            Box::pin(async move { query.bind(jti).fetch_one(connection).await?.try_get(0) })
         })
         .await
     }
 
     /// Inserts a revocation; false when the token was revoked before.
     pub async fn blacklist_token(&self, row: Revocation) -> Result<bool, Error> {
-        self.run(Statement::BlacklistToken, |connection, sql| {
+        self.run(Statement::BlacklistToken, |connection, query| {
             Box::pin(async move {
-                let done = sqlx::query(sql)
+                let done = query
                     .bind(row.jti)
                     .bind(row.user_id)
                     .bind(row.token_type)

@@ -45,9 +45,9 @@ impl Source {
 
     async fn user(&self, statement: Statement, argument: &str) -> Result<Option<User>, Error> {
         let argument = argument.to_owned();
-        self.run(statement, |connection, sql| {
+        self.run(statement, |connection, query| {
             Box::pin(async move {
-                let row = sqlx::query(sql).bind(argument).fetch_optional(connection).await?;
+                let row = query.bind(argument).fetch_optional(connection).await?;
                 row.as_ref().map(read).transpose().map(Option::flatten)
             })
         })
