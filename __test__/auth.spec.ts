@@ -2,7 +2,7 @@
  * Tokens, users and JWT payloads behave the same on every store, with a real Postgres behind. Not the outages: those
  * have a spec of their own; here a cluster changes its masters and everything still holds.
  */
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { EngineOptions } from '../index.js';
@@ -19,6 +19,7 @@ import {
 import { type Database, Databases } from './support/database.js';
 import { Engines, outcome, until } from './support/engines.js';
 import { type StoreKind, stores, type TestStore, valkey } from './support/stores.js';
+import { claimsOf, signed, verified } from './support/tokens.js';
 
 let databases: Databases;
 /** Holds every reply of Postgres back, so that a load can be overtaken. */
@@ -142,6 +143,57 @@ describe.each(stores.filter((kind) => kind.clustered))('$name', (kind) => {
     });
 
     everything(kind, context);
+  });
+});
+
+describe('entries', () => {
+  const { context, store, engines } = suite(valkey);
+
+  it('lie under the prefix, one key each, and live as long as the specification says', async () => {
+    const { db } = context();
+    const engine = engines.start(store().options, { databaseUrl: db.url, redisKeyPrefix: 'tenant-b:' });
+    const { user_id: id, email } = await db.addUser();
+    const claims = claimsOf(id);
+    const [clean, revoked] = [randomUUID(), randomUUID()];
+    await engine.isTokenBlacklisted(clean);
+    await engine.invalidateTokenCache(revoked);
+    await engine.getUserByEmail(email);
+    await engine.verifyTokenCached(signed(claims), verified);
+    const digest = createHash('sha256').update(email).digest('hex');
+    const lives: readonly [key: string, seconds: number][] = [
+      [`token_bl:${clean}`, 60],
+      [`token_bl:${revoked}`, 3_600],
+      [`user_basic:${id}`, 300],
+      [`user_email:${digest}`, 300],
+      [`jwt_payload:${claims.jti}`, 300],
+      [`jwt_user:${id}`, 86_400],
+    ];
+    const keys = (await store().dump()).map(([key]) => key).filter((key) => key.startsWith('tenant-b:'));
+    expect(keys.sort()).toEqual(lives.map(([key]) => `tenant-b:${key}`).sort());
+    for (const [key, seconds] of lives) {
+      const left = Number(await store().command('PTTL', `tenant-b:${key}`)) / 1_000;
+      expect([key, left > seconds - 10 && left <= seconds]).toEqual([key, true]);
+    }
+  });
+
+  it('under another prefix are another cache', async () => {
+    const { db, engine } = context();
+    const other = engines.start(store().options, { databaseUrl: db.url, redisKeyPrefix: 'tenant-c:' });
+    const jti = randomUUID();
+    await engine.invalidateTokenCache(jti);
+    expect([await engine.isTokenBlacklisted(jti), await other.isTokenBlacklisted(jti)]).toEqual([
+      true,
+      false,
+    ]);
+  });
+
+  it('are printable, with a header of 32 bytes in front of the JSON', async () => {
+    const { db, engine } = context();
+    const { user_id: id } = await db.addUser();
+    const user = await engine.getUserById(id);
+    const value = String(await store().command('GET', `user_basic:${id}`));
+    expect(value.slice(0, 32)).toMatch(/^b1v-[0-9a-f]{2}\.[0-9a-f]{8}[0-9a-f]{16} $/);
+    expect(JSON.parse(value.slice(32))).toEqual(user);
   });
 });
 

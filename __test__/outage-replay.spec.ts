@@ -55,8 +55,10 @@ describe.each(stops)('$name in the middle of many loads', ({ begin, end }) => {
   let near: Engine;
   let other: Engine;
   beforeAll(async () => {
-    near = engines.start({ databaseUrl: database.url }, reaching(proxy));
-    other = engines.start({ databaseUrl: database.url }, reaching(server));
+    // Two workers: more orders in which replies, fills and invalidations can meet.
+    near = engines.start({ databaseUrl: database.url, cacheWorkerThreads: 2 }, reaching(proxy));
+    // A mark without a row is known to the store alone: this one must not give up on a busy machine.
+    other = engines.start({ databaseUrl: database.url, cacheDeadlineMs: 5_000 }, reaching(server));
     for (const engine of [near, other]) {
       await engine.isTokenBlacklisted(randomUUID());
       await until('the store is in service', () => engine.isRedisAvailable());

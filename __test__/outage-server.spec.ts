@@ -35,6 +35,9 @@ beforeAll(async () => {
 });
 afterAll(() => databases[Symbol.asyncDispose]());
 
+/** The server always answers here: a busy machine must not look like an outage. */
+const patient = () => ({ databaseUrl: database.url, cacheDeadlineMs: 2_000 });
+
 describe.each(kinds)('%s', (kind) => {
   let server: Server;
   let engines: Engines;
@@ -49,8 +52,8 @@ describe.each(kinds)('%s', (kind) => {
 
   beforeEach(async () => {
     engines = new Engines();
-    near = engines.start({ databaseUrl: database.url }, reaching(server));
-    other = engines.start({ databaseUrl: database.url }, reaching(server));
+    near = engines.start(patient(), reaching(server));
+    other = engines.start(patient(), reaching(server));
     world = await newWorld(database);
     for (const engine of [near, other]) {
       await engine.isTokenBlacklisted(randomUUID());
@@ -155,18 +158,18 @@ describe.each(kinds)('%s', (kind) => {
   });
 
   it('NOSCRIPT: scripts that are forgotten between calls are sent again, and fills go on', async () => {
-    const patient = engines.start({ databaseUrl: database.url, cacheDeadlineMs: 2_000 }, reaching(server));
-    await patient.isTokenBlacklisted(randomUUID());
+    const engine = engines.start(patient(), reaching(server));
+    await engine.isTokenBlacklisted(randomUUID());
     for (let round = 0; round < rounds(20, 5); round += 1) {
       const { user_id } = await database.addUser();
       await server.command('SCRIPT', 'FLUSH');
-      expect((await patient.getUserById(user_id))?.user_id).toBe(user_id);
-      const { fills, source } = patient.getMetrics().namespaces.user_basic;
+      expect((await engine.getUserById(user_id))?.user_id).toBe(user_id);
+      const { fills, source } = engine.getMetrics().namespaces.user_basic;
       expect({ fills, source }).toEqual({ fills: round + 1, source: round + 1 });
-      await patient.getUserById(user_id);
-      expect(patient.getMetrics().namespaces.user_basic.source).toBe(round + 1);
+      await engine.getUserById(user_id);
+      expect(engine.getMetrics().namespaces.user_basic.source).toBe(round + 1);
     }
-    expect(patient.getMetrics().store.errors).toBe(0);
+    expect(engine.getMetrics().store.errors).toBe(0);
     await server.command('SCRIPT', 'FLUSH');
     await truthful();
   });

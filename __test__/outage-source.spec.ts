@@ -10,7 +10,15 @@ import { BcosCacheError, type Engine, type EngineOptions } from '../index.js';
 import { type Server, startValkey } from './servers/index.mjs';
 import { type Database, Databases } from './support/database.js';
 import { Engines, outcome, statementsOf, until } from './support/engines.js';
-import { complaint, complaints, functions, newWorld, timed, type World } from './support/functions.js';
+import {
+  calling,
+  complaint,
+  complaints,
+  functions,
+  newWorld,
+  timed,
+  type World,
+} from './support/functions.js';
 import { pending, RECOVERY_MS, reaching, STORE_DEADLINE_MS } from './support/outage.js';
 import { rounds } from './support/rounds.js';
 import { claimsOf, signed, verified } from './support/tokens.js';
@@ -191,6 +199,17 @@ describe.each(troubles)('Postgres $name', ({ begin }) => {
       expect(await engine.getHealth()).toMatchObject({ status: 'down' });
     });
 
+    it('a deadline of the call is kept by every function', async () => {
+      const deadlineMs = 120;
+      const found = await complaints(calling(engine, { deadlineMs }), world, {
+        source: 'down',
+        // `blacklistToken` is two calls in the table.
+        withinMs: 2 * deadlineMs + 200,
+        impatient: true,
+      });
+      expect(found).toEqual([]);
+    });
+
     it('both come back, and queued invalidations are applied', async () => {
       const marked = randomUUID();
       await outcome(engine.isTokenBlacklisted(randomUUID()));
@@ -211,6 +230,21 @@ describe.each(troubles)('Postgres $name', ({ begin }) => {
       expect(await complaints(engine, world, { source: 'up', withinMs: IN_TIME_MS })).toEqual([]);
     });
   });
+});
+
+it('getHealth tells what the last operations saw, at once and without asking anybody', async () => {
+  await engine.getUserById(world.user.user_id);
+  expect(await statementsOf(engine, () => engine.getHealth())).toBe(0);
+  expect((await engine.getHealth()).source.status).toBe('healthy');
+  await databases.server.pause();
+  try {
+    for (let attempt = 0; attempt < 4; attempt += 1) await outcome(engine.getUserById(randomUUID()));
+    const health = await timed(() => engine.getHealth());
+    expect(health).toMatchObject({ value: { source: { status: 'down' } } });
+    expect(health.ms).toBeLessThan(SOURCE_DEADLINE_MS / 2);
+  } finally {
+    await databases.server.resume();
+  }
 });
 
 it('a restart of Postgres between two calls is not noticed by the second', async () => {

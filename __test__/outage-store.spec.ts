@@ -15,7 +15,7 @@ import {
   startProxy,
   startValkey,
 } from './servers/index.mjs';
-import { type Database, Databases } from './support/database.js';
+import { type Database, Databases, type UserRow } from './support/database.js';
 import { Engines, until } from './support/engines.js';
 import { complaints, functions, newWorld, type World } from './support/functions.js';
 import { answered, FIRST_CALL_MS, pending, RECOVERY_MS, reaching, Witness } from './support/outage.js';
@@ -104,10 +104,12 @@ describe.each(kinds)('%s', (kind) => {
     /** Reaches the server directly, whatever the proxy does. */
     let other: Engine;
     let world: World;
+    /** Not touched by the functions of the table, so that only what the test does to them counts. */
+    let person: UserRow;
+    let token: string;
     /** Not revoked at first; revoked during the outage, with a row and without one. */
     const written = randomUUID();
     const marked = randomUUID();
-    let old: { user: string; token: string };
     let witness: Witness;
 
     beforeAll(async () => {
@@ -116,7 +118,8 @@ describe.each(kinds)('%s', (kind) => {
       engines = new Engines();
       const source = { databaseUrl: database.url };
       near = engines.start(source, reaching(parts[outage.path]));
-      other = engines.start(source, reaching(server));
+      // A mark without a row is known to the store alone: this one must not give up on a busy machine.
+      other = engines.start(source, reaching(server), { cacheDeadlineMs: 2_000 });
       world = await newWorld(database);
       await fill();
     });
@@ -131,18 +134,18 @@ describe.each(kinds)('%s', (kind) => {
 
     /** Everything is in the store and in both near caches. */
     async function fill(): Promise<void> {
-      const claims = claimsOf(world.user.user_id);
-      old = { user: world.user.first_name, token: signed(claims) };
+      person = await database.addUser();
+      token = signed(claimsOf(person.user_id));
       for (const engine of [near, other]) {
         await complaints(engine, world, { source: 'up', withinMs: 5_000 });
         await until('the store is in service', () => engine.isRedisAvailable());
-        await engine.getUserById(world.user.user_id);
-        await engine.verifyTokenCached(old.token, verified);
+        await engine.getUserById(person.user_id);
+        await engine.verifyTokenCached(token, verified);
         for (const jti of [written, marked]) expect(await engine.isTokenBlacklisted(jti)).toBe(false);
       }
       await until(
         'the payload is in the store',
-        async () => (await other.getCachedJWTPayload(old.token)) !== null,
+        async () => (await other.getCachedJWTPayload(token)) !== null,
       );
     }
 
@@ -172,33 +175,29 @@ describe.each(kinds)('%s', (kind) => {
     });
 
     it('while it lasts an invalidation is queued, and in effect here at once', async () => {
-      await database.query('UPDATE users SET first_name = $2 WHERE user_id = $1', [
-        world.user.user_id,
-        'Grace',
-      ]);
-      world.user.first_name = 'Grace';
+      await database.query('UPDATE users SET first_name = $2 WHERE user_id = $1', [person.user_id, 'Grace']);
       await database.revoke(written);
       const done = await Promise.all([
-        near.invalidateUserCache(world.user.user_id),
+        near.invalidateUserCache(person.user_id),
         near.invalidateTokenCache(written),
         near.invalidateTokenCache(marked),
-        near.invalidateAllUserTokens(world.user.user_id),
+        near.invalidateAllUserTokens(person.user_id),
       ]);
       for (const one of done) expect(one).toEqual({ acknowledged: false, queued: true });
       expect(pending(near)).toBeGreaterThan(0);
       witness = new Witness([
         async () => {
-          const name = (await near.getUserById(world.user.user_id))?.first_name;
+          const name = (await near.getUserById(person.user_id))?.first_name;
           return name === 'Grace' ? undefined : `the user was called ${name}`;
         },
         async () => {
-          const name = (await near.getCachedUserBasic(world.user.user_id))?.first_name ?? 'Grace';
+          const name = (await near.getCachedUserBasic(person.user_id))?.first_name ?? 'Grace';
           return name === 'Grace' ? undefined : `the cached user was called ${name}`;
         },
         async () => ((await near.isTokenBlacklisted(written)) ? undefined : 'a revoked token counted'),
         async () => ((await near.isTokenBlacklisted(marked)) ? undefined : 'a marked token counted'),
         async () =>
-          (await near.getCachedJWTPayload(old.token)) === null ? undefined : 'a void payload came back',
+          (await near.getCachedJWTPayload(token)) === null ? undefined : 'a void payload came back',
       ]);
       await until('the witness has asked', () => witness.answers > 50);
       expect(witness.lies).toEqual([]);
@@ -213,12 +212,12 @@ describe.each(kinds)('%s', (kind) => {
 
     it('after its end nobody gets an old answer, from the first moment on', async () => {
       await until('everything queued was applied', () => pending(near) === 0, RECOVERY_MS);
-      expect((await other.getUserById(world.user.user_id))?.first_name).toBe('Grace');
+      expect((await other.getUserById(person.user_id))?.first_name).toBe('Grace');
       expect(await other.isTokenBlacklisted(written)).toBe(true);
       // An engine that lost the store itself knows a mark without a row only after it found the store again.
       await answered(other, world.deactivated.user_id);
       expect(await other.isTokenBlacklisted(marked)).toBe(true);
-      expect(await other.getCachedJWTPayload(old.token)).toBeNull();
+      expect(await other.getCachedJWTPayload(token)).toBeNull();
       const asked = witness.answers;
       await until('the witness has asked the recovered store', () => witness.answers > asked + 200);
       expect(await witness.stop()).toEqual([]);

@@ -4,10 +4,12 @@
  * their snapshot), one process has a slow network, entries are evicted at random, and readers are killed while they
  * hold leases. The same judge finds a cache without leases guilty.
  */
+import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type FaultProxy, type Server, startProxy, startValkey } from './servers/index.mjs';
-import { type Database, Databases } from './support/database.js';
+import { type Database, Databases, type UserRow } from './support/database.js';
+import { Engines } from './support/engines.js';
 import { JitterProxy } from './support/jitter-proxy.js';
 import { Peer } from './support/processes.js';
 import { type Report, resurrections } from './support/resurrections.js';
@@ -134,10 +136,76 @@ describe.each(subjects)('two processes write and read %s', (subject) => {
     const { reports } = await play({ subject, rounds: count, outages: true });
     expect(resurrections(reports)).toEqual([]);
     expect(invalidations(reports)).toBe(count);
+    // It really lost the store, and still every call was answered.
+    expect(reports[1]?.metrics?.store.errors).toBeGreaterThan(0);
+    expect(reports.map(({ errors }) => errors)).toEqual([{}, {}]);
   });
 
   it('and the judge notices a cache that fills without a lease', async () => {
     const { reports } = await play({ subject, rounds: rounds(1_000, 400), broken: true });
     expect(resurrections(reports).length).toBeGreaterThan(0);
   });
+});
+
+/** The same in slow motion, step by step: someone holds what they loaded before the change, and stores it after. */
+describe('a caller who stores what they loaded before the change', () => {
+  const leaseMs = 100;
+  let database: Database;
+  const engines = new Engines();
+  const start = () =>
+    engines.start({
+      ...{ redisHost: store.host, redisPort: store.port, databaseUrl: database.url },
+      ...{ cacheDeadlineMs: 2_000, cacheLeaseMs: leaseMs },
+    });
+
+  beforeAll(async () => {
+    database = await databases.create();
+  });
+  afterAll(() => engines[Symbol.asyncDispose]());
+
+  const situations = [
+    { when: 'and nobody looked meanwhile', looks: false, waitMs: 0, evicted: false },
+    { when: 'and somebody else looked meanwhile', looks: true, waitMs: 0, evicted: false },
+    { when: 'and somebody else looked after an eviction', looks: true, waitMs: 0, evicted: true },
+    { when: 'after an eviction', looks: false, waitMs: 0, evicted: true },
+    { when: 'much later, when somebody else looked', looks: true, waitMs: leaseMs + 50, evicted: true },
+  ];
+  const cases = situations.flatMap((one) => [
+    { ...one, by: 'another process' as const },
+    { ...one, by: 'the same process' as const },
+  ]);
+
+  it.each(cases)('brings back no user: $when, invalidated by $by', async ({ looks, waitMs, evicted, by }) => {
+    const [mine, other] = [start(), start()];
+    const { user_id: id } = await database.addUser({ first_name: 'old' });
+    expect(await mine.getCachedUserBasic(id)).toBeNull();
+    const [row] = await database.query<UserRow>('SELECT * FROM users WHERE user_id = $1', [id]);
+    await sleep(waitMs);
+    await database.query(`UPDATE users SET first_name = 'new' WHERE user_id = $1`, [id]);
+    const done = await (by === 'the same process' ? mine : other).invalidateUserCache(id);
+    expect(done).toEqual({ acknowledged: true, queued: false });
+    if (evicted) await store.command('DEL', `user_basic:${id}`);
+    if (looks) await mine.getCachedUserBasic(id);
+    await mine.cacheUserBasic(id, row as UserRow);
+    const seen = await Promise.all([mine, other, start()].map((engine) => engine.getUserById(id)));
+    expect(seen.map((user) => user?.first_name)).toEqual(['new', 'new', 'new']);
+  });
+
+  it.each(cases)(
+    'brings back no token: $when, invalidated by $by',
+    async ({ looks, waitMs, evicted, by }) => {
+      const [mine, other] = [start(), start()];
+      const jti = randomUUID();
+      expect(await mine.getCachedTokenBlacklistStatus(jti)).toBeNull();
+      await sleep(waitMs);
+      await database.revoke(jti);
+      const done = await (by === 'the same process' ? mine : other).invalidateTokenCache(jti);
+      expect(done).toEqual({ acknowledged: true, queued: false });
+      if (evicted) await store.command('DEL', `token_bl:${jti}`);
+      if (looks) await mine.getCachedTokenBlacklistStatus(jti);
+      await mine.cacheTokenBlacklistStatus(jti, false);
+      const seen = await Promise.all([mine, other, start()].map((engine) => engine.isTokenBlacklisted(jti)));
+      expect(seen).toEqual([true, true, true]);
+    },
+  );
 });

@@ -17,7 +17,10 @@ const steps = {
   available: () => api.isRedisAvailable(),
   ask: () => api.getCachedTokenBlacklistStatus('a'),
   mark: () => api.invalidateTokenCache('a'),
-  sameEngine: () => api.getEngine() === api.getEngine(),
+  sameEngine: () => {
+    const first = api.getEngine();
+    return first === api.getEngine();
+  },
   close: () => api.close(),
   metrics: () => api.getMetrics().store.kind,
   esm: async () => {

@@ -4,7 +4,7 @@
  * Invariant: no call here changes what is true, so the table can be run again and again on one world.
  */
 import { randomUUID } from 'node:crypto';
-import { BcosCacheError, type Engine, type ErrorCode } from '../../index.js';
+import { BcosCacheError, type CallOptions, type Engine, type ErrorCode } from '../../index.js';
 import type { Database, UserRow } from './database.js';
 import { type Claims, claimsOf, forged, signed, verified } from './tokens.js';
 
@@ -287,13 +287,31 @@ export interface Conditions {
   readonly source: 'up' | 'down';
   /** Longest a read may take, in milliseconds. */
   readonly withinMs: number;
+  /** The calls carry a deadline of their own, which may end any of them. */
+  readonly impatient?: boolean | undefined;
 }
 
 /** After a failure a moment ago an invalidation also waits this long for the replay that follows a hiccup. */
 const PATIENCE_MS = 500;
 
-const limitOf = (row: Row, { withinMs }: Conditions): number =>
-  row.asks === 'invalidation' || row.name === 'blacklistToken' ? withinMs + PATIENCE_MS : withinMs;
+const limitOf = (row: Row, { withinMs, impatient = false }: Conditions): number =>
+  !impatient && (row.asks === 'invalidation' || row.name === 'blacklistToken')
+    ? withinMs + PATIENCE_MS
+    : withinMs;
+
+/** The same engine, every asynchronous call with these options. */
+export function calling(engine: Engine, options: CallOptions): Engine {
+  const asynchronous = new Set<string | symbol>(functions.map((row) => row.name));
+  asynchronous.delete('getHealth');
+  return new Proxy(engine, {
+    get(target, name) {
+      const method: unknown = Reflect.get(target, name, target);
+      if (typeof method !== 'function') return method;
+      return (...given: unknown[]): unknown =>
+        method.apply(target, asynchronous.has(name) ? [...given, options] : given);
+    },
+  });
+}
 
 /** What is wrong with how a call ended; nothing when it told the truth, or honestly could not, in time. */
 export function complaint(row: Row, world: World, ended: Ended, conditions: Conditions): string | undefined {
@@ -304,9 +322,11 @@ export function complaint(row: Row, world: World, ended: Ended, conditions: Cond
     return row.right(ended.value, world) ? undefined : `${label}: answered ${JSON.stringify(ended.value)}`;
   }
   const { error } = ended;
-  const honest = error instanceof BcosCacheError && HONEST.includes(error.code);
+  const code = error instanceof BcosCacheError ? error.code : undefined;
+  if (code === 'E_DEADLINE' && conditions.impatient) return undefined;
+  const honest = code !== undefined && HONEST.includes(code);
   if (honest && conditions.source === 'down' && row.asks === 'source') return undefined;
-  return `${label}: rejected with ${error instanceof BcosCacheError ? error.code : ''} ${String(error)}`;
+  return `${label}: rejected with ${code ?? ''} ${String(error)}`;
 }
 
 /** Calls every function, one after the other; what was wrong. */

@@ -12,7 +12,7 @@ const collect = /** @type {() => void} */ (globalThis.gc);
 
 const api = load();
 const connections = new Connections();
-const none = await connections.count();
+await connections.count();
 
 /** @param {number} cycle */
 async function used(cycle) {
@@ -37,14 +37,12 @@ if (process.argv[2] === 'closed') {
     await engine.close();
     kept.push(engine);
   }
-  const left = await connections.settle(none.store, none.source);
-  const [storeLeft, sourceLeft] = [left.store - none.store, left.source - none.source];
+  const left = await connections.settle(0, 0);
   kept.length = 0;
-  tell({ storeLeft, sourceLeft, grownMb: (await residentMb()) - mb, moreThreads: threads() - count });
+  tell({ left, grownMb: (await residentMb()) - mb, moreThreads: threads() - count });
 } else {
   for (let cycle = 0; cycle < WARM_UP; cycle += 1) await used(cycle);
   for (let turn = 0; turn < 10; turn += 1) await residentMb();
-  const left = await connections.settle(none.store, none.source);
-  tell({ storeLeft: left.store - none.store, sourceLeft: left.source - none.source });
+  tell({ left: await connections.settle(0, 0) });
 }
 await connections.end();

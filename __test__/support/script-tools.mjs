@@ -49,25 +49,24 @@ export function thrown(action) {
 /** Threads of this process. */
 export const threads = () => readdirSync('/proc/self/task').length;
 
-/** Counts connections from outside: every other client of the store and of Postgres. */
+/** Counts, from outside, the connections to both servers that are younger than this object's own. */
 export class Connections {
   constructor() {
     this.store = new RespClient({ port: Number(process.env.REDIS_PORT) });
     this.source = new pg.Client({ connectionString: process.env.DATABASE_URL, application_name: 'count' });
-    this.connected = this.source.connect();
+    this.connected = Promise.all([this.store.command('CLIENT', 'ID'), this.source.connect()]);
   }
 
   async count() {
-    await this.connected;
-    const list = String(await this.store.command('CLIENT', 'LIST'))
-      .trim()
-      .split('\n');
-    const own = String(await this.store.command('CLIENT', 'ID'));
+    const [own] = await this.connected;
+    const list = String(await this.store.command('CLIENT', 'LIST'));
+    const ids = [...list.matchAll(/^id=(\d+)/gm)].map(([, id]) => Number(id));
     const { rows } = await this.source.query(
       `SELECT count(*)::int AS n FROM pg_stat_activity
-       WHERE application_name = 'bcos-cache' AND datname = current_database()`,
+       WHERE datname = current_database() AND backend_type = 'client backend' AND backend_start >
+         (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid())`,
     );
-    return { store: list.filter((line) => !line.startsWith(`id=${own} `)).length, source: rows[0].n };
+    return { store: ids.filter((id) => id > Number(own)).length, source: rows[0].n };
   }
 
   /** Waits until at most so many are left; answers what is left in the end. @param {number} store @param {number} source */

@@ -1,0 +1,72 @@
+/**
+ * Stands in front of a Postgres and counts the statements that really went over the wire. Not a parser of SQL: it
+ * only reads message boundaries of the protocol. Invariant: bytes pass unchanged and in order.
+ */
+import { connect, createServer, type Server, type Socket } from 'node:net';
+
+/** Messages that run something: a simple query, or the execution of a prepared one. */
+const RUNS = new Set(['Q', 'E'].map((letter) => letter.charCodeAt(0)));
+const SSL_REQUEST = 80_877_103;
+
+export class StatementCounter implements AsyncDisposable {
+  statements = 0;
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+
+  private constructor(target: number) {
+    this.#server = createServer((client) => {
+      const upstream = connect({ host: '127.0.0.1', port: target });
+      for (const socket of [client, upstream]) {
+        this.#sockets.add(socket);
+        socket.setNoDelay(true);
+        socket.on('error', () => socket.destroy());
+        socket.on('close', () => {
+          this.#sockets.delete(socket);
+          client.destroy();
+          upstream.destroy();
+        });
+      }
+      client.on('data', this.#reader());
+      client.pipe(upstream);
+      upstream.pipe(client);
+    });
+  }
+
+  static async start(target: number): Promise<StatementCounter> {
+    const counter = new StatementCounter(target);
+    await new Promise<void>((resolve) => counter.#server.listen(0, '127.0.0.1', resolve));
+    return counter;
+  }
+
+  /** The same database, reached through the counter. */
+  through(url: string): string {
+    const address = this.#server.address();
+    if (address === null || typeof address === 'string') throw new Error('the counter does not listen');
+    const counted = new URL(url);
+    counted.port = String(address.port);
+    return counted.href;
+  }
+
+  #reader(): (chunk: Buffer) => void {
+    let rest = Buffer.alloc(0);
+    let started = false;
+    return (chunk) => {
+      rest = Buffer.concat([rest, chunk]);
+      for (;;) {
+        // Before the start-up message, messages have no letter.
+        const letter = started ? 1 : 0;
+        if (rest.length < letter + 4) return;
+        const length = letter + rest.readInt32BE(letter);
+        if (rest.length < length) return;
+        if (started) this.statements += RUNS.has(rest[0] ?? 0) ? 1 : 0;
+        else started = rest.readInt32BE(4) !== SSL_REQUEST;
+        rest = rest.subarray(length);
+      }
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const socket of this.#sockets) socket.destroy();
+    await new Promise<void>((resolve) => this.#server.close(() => resolve()));
+  }
+}
