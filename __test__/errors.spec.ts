@@ -117,12 +117,12 @@ describe('a class', () => {
 
   it('for a code this build does not know is E_INTERNAL that names it', () => {
     const { fromNative } = load('./dist/errors.js') as typeof import('../lib/errors.js');
-    expect(fromNative('E_TOMORROW', 'a sentence', null, true)).toMatchObject({
+    expect(fromNative('E_TOMORROW', 'a sentence', null)).toMatchObject({
       code: 'E_INTERNAL',
       message: 'E_TOMORROW: a sentence',
     });
     for (const [code, type] of each) {
-      const error = fromNative(code, 'm', 'f', false);
+      const error = fromNative(code, 'm', 'f');
       expect([error.code, error.field, error.constructor.name]).toEqual([code, 'f', type.name]);
     }
   });

@@ -100,7 +100,7 @@ describe.each(nearModes)('with $name', ({ options }) => {
       await using proxy = await LyingProxy.start(server.port);
       const engine = engines.start({ databaseUrl: database.url }, reaching(proxy), options);
       const wrong: string[] = [];
-      const total = rounds(6_000, 1_500);
+      const total = rounds(6_000, 800);
       let asked = 0;
       const ask = async () => {
         while (asked < total) {

@@ -116,6 +116,39 @@ describe.each(absences)('a store that is $name', ({ options, begin, end }) => {
   });
 });
 
+it('refuses an invalidation it can neither send nor queue, and applies all it queued before it trusts the store', async () => {
+  await using engines = new Engines();
+  const engine = engines.start({ databaseUrl: database.url }, reaching(server));
+  const other = engines.start({ databaseUrl: database.url, cacheDeadlineMs: 2_000 }, reaching(server));
+  await answered(other, (await newWorld(database)).user.user_id);
+  await server.pause();
+  let paused = true;
+  try {
+    await engine.isTokenBlacklisted('a token');
+    const QUEUE = 100_000;
+    const CHUNK = 5_000;
+    for (let from = 0; from < QUEUE; from += CHUNK) {
+      const tokens = Array.from({ length: CHUNK }, (_, index) => `queued-${from + index}`);
+      await Promise.all(tokens.map((token) => engine.invalidateTokenCache(token)));
+    }
+    expect(pending(engine)).toBe(QUEUE);
+    await expect(engine.invalidateTokenCache('one more')).rejects.toMatchObject({
+      code: 'E_STORE_UNAVAILABLE',
+    });
+    await expect(engine.invalidateTokenCache('queued-0')).resolves.toMatchObject({ queued: true });
+    await server.resume();
+    paused = false;
+    await until('the store is in service', () => engine.isRedisAvailable(), RECOVERY_MS);
+    expect(pending(engine)).toBe(0);
+    for (const index of [0, 1, QUEUE >> 1, QUEUE - 1]) {
+      expect(await other.isTokenBlacklisted(`queued-${index}`)).toBe(true);
+    }
+  } finally {
+    if (paused) await server.resume();
+    await server.command('FLUSHALL');
+  }
+});
+
 describe('a process that has nothing to do any more ends by itself', () => {
   const program = join(__dirname, 'support', 'outage-process.mjs');
 
@@ -156,7 +189,11 @@ describe('a process that has nothing to do any more ends by itself', () => {
 
   it('while neither store nor Postgres can be reached', async () => {
     const databaseUrl = 'postgres://postgres@127.0.0.1:1/none';
-    const { endings, code, lingeredMs } = await run({ databaseUrl, ...reaching(dead) });
+    const { endings, code, lingeredMs } = await run({
+      databaseUrl,
+      ...reaching(dead),
+      cacheSourceDeadlineMs: 300,
+    });
     expect(endings).toEqual(['E_SOURCE_UNAVAILABLE', 'null', 'queued true']);
     expect(code).toBe(0);
     expect(lingeredMs).toBeLessThan(3_000);

@@ -12,9 +12,15 @@ export interface CallOptions {
 
 const LONGEST_DEADLINE_MS = 600_000;
 
-/** A string, or a refusal that says what was given instead. */
+/**
+ * A well-formed string, or a refusal that says what was given instead. Halves of surrogate pairs all turn into
+ * one character on their way across, so two different ids would become one.
+ */
 export function text(field: string, value: unknown): string {
-  if (typeof value === 'string') return value;
+  if (typeof value === 'string') {
+    if (value.isWellFormed()) return value;
+    throw new InvalidArgumentError(`${field} is not accepted: well-formed text is expected`, { field });
+  }
   const given = value === null ? 'null' : typeof value;
   throw new InvalidArgumentError(`${field} is not accepted: a string is expected, ${given} was given`, {
     field,
@@ -30,9 +36,15 @@ export function optionalText(field: string, value: unknown): string | null {
 export function deadline(options: CallOptions | undefined): number {
   const given = options?.deadlineMs;
   if (given === undefined) return 0;
-  if (typeof given === 'number' && given >= 1 && given <= LONGEST_DEADLINE_MS) return given;
-  const accepted = `a number of milliseconds between 1 and ${LONGEST_DEADLINE_MS}`;
+  if (Number.isInteger(given) && given >= 1 && given <= LONGEST_DEADLINE_MS) return given;
+  const accepted = `a whole number of milliseconds between 1 and ${LONGEST_DEADLINE_MS}`;
   throw new InvalidArgumentError(`deadlineMs is not accepted: ${accepted}`, { field: 'deadlineMs' });
+}
+
+/** Checks the options of a call that is answered without crossing. */
+export function check(options: CallOptions): void {
+  deadline(options);
+  options.signal?.throwIfAborted();
 }
 
 /** A time as Unix milliseconds. */

@@ -5,7 +5,7 @@
  */
 
 import type * as Public from '../index.js';
-import { abortable, type CallOptions, deadline, json, optionalText, text, time } from './arguments.js';
+import { abortable, type CallOptions, check, deadline, json, optionalText, text, time } from './arguments.js';
 import { InvalidArgumentError } from './errors.js';
 import { Loader } from './loader.js';
 import {
@@ -18,8 +18,8 @@ import {
 } from './native.js';
 import { freeze, Objects } from './objects.js';
 
-/** Tries to fetch the text of an object this side lost, before the read is done anew without near copies. */
-const TEXT_TRIES = 3;
+/** Longest wait of `close()` for running calls, in milliseconds. */
+const DRAIN_MS = 5_000;
 
 export class Engine implements Public.Engine {
   readonly #native: NativeEngine;
@@ -52,7 +52,9 @@ export class Engine implements Public.Engine {
   }
 
   close(options?: Public.CloseOptions): Promise<void> {
-    this.#closing ??= (this.#native.close(options?.drainMs ?? 0) as Promise<unknown>).then(() => undefined);
+    this.#closing ??= (this.#native.close(options?.drainMs ?? DRAIN_MS) as Promise<unknown>).then(
+      () => undefined,
+    );
     return this.#closing;
   }
 
@@ -62,6 +64,7 @@ export class Engine implements Public.Engine {
 
   async isTokenBlacklisted(tokenId: string, options?: CallOptions): Promise<boolean> {
     const id = text('tokenId', tokenId);
+    if (options !== undefined) check(options);
     if (this.#native.peekRevoked(id)) return true;
     return abortable(
       this.#native.tokenIsBlacklisted(id, deadline(options)) as Promise<boolean>,
@@ -124,19 +127,17 @@ export class Engine implements Public.Engine {
 
   async getUserById(userId: string, options?: CallOptions): Promise<Public.User | null> {
     const id = text('userId', userId);
+    if (options !== undefined) check(options);
     const serial = this.#native.peekUser(id);
     const near = serial > 0 ? this.#objects.get(serial) : undefined;
     if (near !== undefined) return near as Public.User;
-    const ask = () => this.#native.userById(id, deadline(options)) as Promise<ObjectReply>;
-    const user = this.#object(ask, (lost) => this.#native.userText(id, lost));
+    const user = this.#object((full) => this.#native.userById(id, full, deadline(options)));
     return abortable(user, options?.signal) as Promise<Public.User | null>;
   }
 
   async getUserByEmail(email: string, options?: CallOptions): Promise<Public.User | null> {
     const address = text('email', email);
-    const ask = () => this.#native.userByEmail(address, deadline(options)) as Promise<ObjectReply>;
-    // Found through its address, a user always comes with its text: nothing can be lost.
-    const user = this.#object(ask, () => null);
+    const user = this.#object(() => this.#native.userByEmail(address, deadline(options)));
     return abortable(user, options?.signal) as Promise<Public.User | null>;
   }
 
@@ -146,8 +147,7 @@ export class Engine implements Public.Engine {
 
   async getCachedUserBasic(userId: string, options?: CallOptions): Promise<Public.User | null> {
     const id = text('userId', userId);
-    const ask = () => this.#native.cachedUser(id, deadline(options)) as Promise<ObjectReply>;
-    const user = this.#object(ask, (lost) => this.#native.userText(id, lost));
+    const user = this.#object((full) => this.#native.cachedUser(id, full, deadline(options)));
     return abortable(user, options?.signal) as Promise<Public.User | null>;
   }
 
@@ -161,8 +161,7 @@ export class Engine implements Public.Engine {
     options?: CallOptions,
   ): Promise<Readonly<T> | null> {
     const given = text('token', token);
-    const ask = () => this.#native.cachedJwt(given, deadline(options)) as Promise<ObjectReply>;
-    const payload = this.#object(ask, (lost) => this.#native.jwtText(given, lost));
+    const payload = this.#object((full) => this.#native.cachedJwt(given, full, deadline(options)));
     return abortable(payload, options?.signal) as Promise<Readonly<T> | null>;
   }
 
@@ -184,46 +183,33 @@ export class Engine implements Public.Engine {
     if (typeof verify !== 'function') {
       throw new InvalidArgumentError('verify is not accepted: a function is expected', { field: 'verify' });
     }
-    const begin = () => this.#native.beginJwt(given, deadline(options)) as Promise<BeginReply>;
     const payload = this.#loader.run<object>(
       {
-        begin,
-        found: async (serial, found) => {
-          const reply: ObjectReply = found === undefined ? serial : [serial, found];
-          const value = await this.#resolve(reply, (lost) => this.#native.jwtText(given, lost));
-          return value ?? this.verifyTokenCached(given, verify, options);
-        },
+        begin: (full) => this.#native.beginJwt(given, full, deadline(options)) as Promise<BeginReply>,
+        found: (serial, written) => this.#known(written === undefined ? serial : [serial, written]),
         load: () => verify(given),
         encode: (loaded) => json('the result of verify', loaded),
         end: (lead, written) => this.#native.endJwt(lead, written) as Promise<unknown>,
         decode: (written) => freeze(JSON.parse(written) as object),
       },
-      options?.signal,
+      options,
     );
     return payload as Promise<Readonly<T>>;
   }
 
-  /** The object of a read; asks again when this side lost an object that the native side replaced meanwhile. */
-  async #object(
-    ask: () => Promise<ObjectReply>,
-    textOf: (serial: number) => string | null,
-  ): Promise<object | null> {
-    for (let tries = 0; tries < TEXT_TRIES; tries += 1) {
-      const reply = await ask();
-      if (reply === null) return null;
-      const value = this.#resolve(reply, textOf);
-      if (value !== undefined) return value;
-    }
-    return null;
+  /** The object of a read; asks in full when this side does not have the object of a near copy. */
+  async #object(ask: (full: boolean) => Promise<unknown>): Promise<object | null> {
+    const reply = (await ask(false)) as ObjectReply;
+    if (reply === null) return null;
+    const known = this.#known(reply);
+    if (known !== undefined) return known;
+    const full = (await ask(true)) as ObjectReply;
+    return full === null ? null : (this.#known(full) ?? null);
   }
 
-  #resolve(reply: number | readonly [number, string], textOf: (serial: number) => string | null) {
-    if (typeof reply !== 'number')
-      return this.#objects.get(reply[0]) ?? this.#objects.parse(reply[0], reply[1]);
-    const kept = this.#objects.get(reply);
-    if (kept !== undefined) return kept;
-    const lost = textOf(reply);
-    return lost === null ? undefined : this.#objects.parse(reply, lost);
+  #known(reply: number | readonly [number, string]): object | undefined {
+    if (typeof reply === 'number') return this.#objects.get(reply);
+    return this.#objects.get(reply[0]) ?? this.#objects.parse(reply[0], reply[1]);
   }
 }
 

@@ -192,13 +192,8 @@ function setName(type: { readonly prototype: BcosCacheError }, value: string): v
  * The error for a failure reported by the native side. A code this build does not know, which only a
  * mismatched add-on can send, becomes `E_INTERNAL` and is named in the message, never dropped.
  */
-export function fromNative(
-  code: string,
-  message: string,
-  field: string | null | undefined,
-  retryable: boolean,
-): BcosCacheError {
-  const details: ErrorDetails = { field: field ?? undefined, retryable };
+export function fromNative(code: string, message: string, field?: string | null | undefined): BcosCacheError {
+  const details: ErrorDetails = { field: field ?? undefined };
   const type = TYPES.get(code);
   if (type !== undefined) return new type(message, details);
   return new BcosCacheError('E_INTERNAL', code === 'E_INTERNAL' ? message : `${code}: ${message}`, details);

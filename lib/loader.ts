@@ -4,17 +4,18 @@
  * Invariant: every ticket that was handed out is ended, with a value or as failed.
  */
 
-import { abortable } from './arguments.js';
+import { abortable, type CallOptions, deadline } from './arguments.js';
+import { DeadlineError } from './errors.js';
 import { type BeginReply, LEAD, LOADER_FAILED } from './native.js';
 
 /** Errors of loaders that others may still be waiting for; the oldest go first. */
 const REMEMBERED = 256;
 
 export interface Protocol<T> {
-  /** Asks the native side. */
-  begin(): Promise<BeginReply>;
-  /** An object that the native side knows. */
-  found(serial: number, text: string | undefined): T | Promise<T>;
+  /** Asks the native side; `full` = with the text of what it finds. */
+  begin(full: boolean): Promise<BeginReply>;
+  /** What was found, unless only its number came and this side does not know it. */
+  found(serial: number, text: string | undefined): T | undefined;
   /** Runs the application's loader. */
   load(): T | Promise<T>;
   /** The JSON to store, or a throw when the loader's value is not acceptable. */
@@ -28,19 +29,23 @@ export interface Protocol<T> {
 export class Loader {
   readonly #failures = new Map<number, unknown>();
 
-  async run<T>(protocol: Protocol<T>, signal: AbortSignal | undefined): Promise<T> {
-    const begun = protocol.begin();
-    const reply = await abortable(begun, signal).catch((reason: unknown) => {
-      this.#release(protocol, begun);
-      throw reason;
-    });
-    if (typeof reply === 'number') return protocol.found(reply, undefined);
+  /** The value; `signal` and `deadlineMs` end the waiting, not a loader that runs already. */
+  async run<T>(protocol: Protocol<T>, options: CallOptions | undefined): Promise<T> {
+    const signal = options?.signal;
+    const until = performance.now() + deadline(options);
+    let reply = await this.#begin(protocol, false, signal);
+    if (typeof reply === 'number') {
+      const known = protocol.found(reply, undefined);
+      if (known !== undefined) return known;
+      reply = await this.#begin(protocol, true, signal);
+    }
+    if (typeof reply === 'number') throw new Error('the native side gave no text although it was asked to');
     const [first, second] = reply;
-    if (typeof second === 'string') return protocol.found(first, second);
-    if (first === LEAD) return abortable(this.#lead(protocol, second), signal);
+    if (typeof second === 'string') return protocol.found(first, second) as T;
+    if (first === LEAD) return abortable(timely(this.#lead(protocol, second), options, until), signal);
     if (first === LOADER_FAILED && this.#failures.has(second)) throw this.#failures.get(second);
     // The loader that failed ran on another thread, and its error stays there: this call runs its own.
-    return abortable(this.#lead(protocol, 0), signal);
+    return abortable(timely(this.#lead(protocol, 0), options, until), signal);
   }
 
   async #lead<T>(protocol: Protocol<T>, lead: number): Promise<T> {
@@ -56,6 +61,20 @@ export class Loader {
     }
     if (lead > 0) await protocol.end(lead, json);
     return protocol.decode(json);
+  }
+
+  async #begin<T>(
+    protocol: Protocol<T>,
+    full: boolean,
+    signal: AbortSignal | undefined,
+  ): Promise<BeginReply> {
+    const begun = protocol.begin(full);
+    try {
+      return await abortable(begun, signal);
+    } catch (reason) {
+      this.#release(protocol, begun);
+      throw reason;
+    }
   }
 
   /** The caller went away while the native side was asked: a ticket that still comes is given back. */
@@ -76,4 +95,15 @@ export class Loader {
       this.#failures.delete(oldest);
     }
   }
+}
+
+/** The promise, or `E_DEADLINE` at `until` when the call has a deadline of its own. */
+function timely<T>(promise: Promise<T>, options: CallOptions | undefined, until: number): Promise<T> {
+  const given = options?.deadlineMs;
+  if (given === undefined) return promise;
+  return new Promise<T>((resolve, reject) => {
+    const late = () => reject(new DeadlineError(`no answer within ${given} ms`));
+    const timer = setTimeout(late, Math.max(0, until - performance.now()));
+    promise.then(resolve, reject).finally(() => clearTimeout(timer));
+  });
 }

@@ -25,16 +25,7 @@ export type BeginReply = number | readonly [serial: number, textOrLead: string |
 /** Acknowledged by the store, queued for it, and whether a row was inserted. */
 export type InvalidationReply = readonly [acknowledged: boolean, queued: boolean, inserted: boolean | null];
 
-binding.install((code: string, message: string, field?: string | null) =>
-  fromNative(code, message, field, code !== 'E_CLOSED' && RETRYABLE.has(code)),
-);
-
-const RETRYABLE: ReadonlySet<string> = new Set([
-  'E_SOURCE_UNAVAILABLE',
-  'E_STORE_UNAVAILABLE',
-  'E_DEADLINE',
-  'E_OVERLOADED',
-]);
+binding.install(fromNative);
 
 /** The variables the engine reads, as JSON; nothing else of the environment crosses. */
 export function variables(): string {

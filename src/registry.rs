@@ -67,7 +67,7 @@ pub(crate) fn existing() -> Option<Arc<JsEngine>> {
 pub(crate) fn abandon(env: u64) {
     let engines: Vec<_> = REGISTRY.lock().all.iter().filter_map(Weak::upgrade).collect();
     for engine in engines {
-        engine.core().abandon(env);
+        engine.abandon(env);
     }
 }
 
@@ -83,10 +83,11 @@ fn remember(registry: &mut Registry, engine: &Arc<JsEngine>) {
     registry.all.push(Arc::downgrade(engine));
 }
 
+/// The first mistake names the field: its variable, or the option when there is no variable for it.
 fn config_error(errors: &config::ConfigErrors) -> Error {
-    let field = errors
-        .0
-        .first()
-        .and_then(|first| config::variable_names().into_iter().find(|name| *name == first.variable));
-    Error { code: Code::Config, message: errors.to_string().into(), field }
+    let field = errors.0.first().map(|first| match &first.option {
+        Some(option) if !config::variable_names().contains(&first.variable.as_str()) => option.clone(),
+        _ => first.variable.clone(),
+    });
+    Error { code: Code::Config, message: errors.to_string().into(), field: field.map(Into::into) }
 }

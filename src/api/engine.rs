@@ -3,10 +3,13 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use bcos_cache_core::base::codec::Kind;
 use bcos_cache_core::base::error::Error;
 use bcos_cache_core::base::key::Namespace;
+use bcos_cache_core::cache::Cache;
 use bcos_cache_core::config;
 use bcos_cache_core::engine::Request;
+use bcos_cache_core::telemetry::Tier;
 use napi::bindgen_prelude::{FnArgs, Function, JsValue, Unknown};
 use napi::{Env, sys};
 use napi_derive::napi;
@@ -106,55 +109,39 @@ impl NativeEngine {
     /// Whether this process knows that the token is revoked.
     #[napi(catch_unwind)]
     pub fn peek_revoked(&self, token_id: Text) -> bool {
-        let cache = &self.engine.core().cache;
-        let hit = self.with_key(Namespace::TokenBlacklist, &token_id.0, |key| {
-            cache.near.peek(key, cache.clock.now_ms()).is_some()
-        });
-        if hit {
-            self.engine.core().telemetry.of(Namespace::TokenBlacklist).near.up();
-        }
-        hit
+        self.peek(Namespace::TokenBlacklist, &token_id.0, |cache, key| {
+            cache.near.peek(key, cache.clock.now_ms()).map(|near| near.serial)
+        }) > 0
     }
 
     /// Number of the user object that may be served without asking; 0 = ask. For `bounded` only.
     #[napi(catch_unwind)]
     pub fn peek_user(&self, user_id: Text) -> f64 {
-        let cache = &self.engine.core().cache;
-        let serial = self.with_key(Namespace::UserBasic, &user_id.0, |key| {
-            cache.bounded(Namespace::UserBasic, key).map_or(0, |near| near.serial)
-        });
-        if serial > 0 {
-            self.engine.core().telemetry.of(Namespace::UserBasic).near.up();
-        }
-        serial as f64
-    }
-
-    /// Text of user object `serial`, if this process still has it.
-    #[napi(catch_unwind)]
-    pub fn user_text(&self, user_id: Text, serial: f64) -> Option<String> {
-        self.near_text(&Request::UserById { user_id: user_id.0 }, serial)
-    }
-
-    /// Text of payload `serial`, if this process still has it.
-    #[napi(catch_unwind)]
-    pub fn jwt_text(&self, token: Text, serial: f64) -> Option<String> {
-        self.near_text(&Request::CachedJwt { token: token.0 }, serial)
+        self.peek(Namespace::UserBasic, &user_id.0, |cache, key| {
+            // A denial has no object: it is answered by asking.
+            let near = cache.bounded(Namespace::UserBasic, key).filter(|near| near.kind == Kind::Value);
+            near.map(|near| near.serial)
+        }) as f64
     }
 }
 
 impl NativeEngine {
-    fn with_key<R>(&self, namespace: Namespace, part: &str, look: impl FnOnce(&[u8]) -> R) -> R {
-        KEY.with(|key| {
+    /// Looks into the near cache and counts a hit. A closed engine answers nothing.
+    fn peek(&self, namespace: Namespace, part: &str, look: impl FnOnce(&Cache, &[u8]) -> Option<u64>) -> u64 {
+        let core = self.engine.core();
+        if core.closing() {
+            return 0;
+        }
+        let serial = KEY.with(|key| {
             let mut key = key.borrow_mut();
             key.clear();
-            self.engine.core().cache.keys.write(namespace, part, &mut key);
-            look(&key)
-        })
-    }
-
-    fn near_text(&self, request: &Request, serial: f64) -> Option<String> {
-        let text = self.engine.core().near_text(request, serial as u64)?;
-        String::from_utf8(text.to_vec()).ok()
+            core.cache.keys.write(namespace, part, &mut key);
+            look(&core.cache, &key).unwrap_or(0)
+        });
+        if serial > 0 {
+            core.telemetry.of(namespace).answered(Tier::Near, false, 0);
+        }
+        serial
     }
 
     /// Hands a request over and returns its promise.

@@ -79,8 +79,8 @@ impl NativeEngine {
 
     /// null, serial, or [serial, JSON]
     #[napi(catch_unwind)]
-    pub fn user_by_id(&self, env: Env, user_id: Text, deadline_ms: f64) -> napi::Result<Raw> {
-        self.submit(env, Request::UserById { user_id: user_id.0 }, deadline(deadline_ms))
+    pub fn user_by_id(&self, env: Env, user_id: Text, full: bool, deadline_ms: f64) -> napi::Result<Raw> {
+        self.submit(env, Request::UserById { user_id: user_id.0, full }, deadline(deadline_ms))
     }
 
     /// null, serial, or [serial, JSON]
@@ -91,8 +91,8 @@ impl NativeEngine {
 
     /// null, serial, or [serial, JSON]
     #[napi(catch_unwind)]
-    pub fn cached_user(&self, env: Env, user_id: Text, deadline_ms: f64) -> napi::Result<Raw> {
-        self.submit(env, Request::CachedUser { user_id: user_id.0 }, deadline(deadline_ms))
+    pub fn cached_user(&self, env: Env, user_id: Text, full: bool, deadline_ms: f64) -> napi::Result<Raw> {
+        self.submit(env, Request::CachedUser { user_id: user_id.0, full }, deadline(deadline_ms))
     }
 
     /// boolean: stored
@@ -109,8 +109,8 @@ impl NativeEngine {
 
     /// null, serial, or [serial, JSON]
     #[napi(catch_unwind)]
-    pub fn cached_jwt(&self, env: Env, token: Text, deadline_ms: f64) -> napi::Result<Raw> {
-        self.submit(env, Request::CachedJwt { token: token.0 }, deadline(deadline_ms))
+    pub fn cached_jwt(&self, env: Env, token: Text, full: bool, deadline_ms: f64) -> napi::Result<Raw> {
+        self.submit(env, Request::CachedJwt { token: token.0, full }, deadline(deadline_ms))
     }
 
     /// boolean: stored
@@ -127,9 +127,9 @@ impl NativeEngine {
 
     /// serial, [serial, JSON], [-1, lead] to run the loader, or [-2, lead] when somebody else's failed
     #[napi(catch_unwind)]
-    pub fn begin_jwt(&self, env: Env, token: Text, deadline_ms: f64) -> napi::Result<Raw> {
+    pub fn begin_jwt(&self, env: Env, token: Text, full: bool, deadline_ms: f64) -> napi::Result<Raw> {
         let id = Queue::of(env.raw())?.id();
-        self.submit(env, Request::BeginJwt { token: token.0, env: id }, deadline(deadline_ms))
+        self.submit(env, Request::BeginJwt { token: token.0, env: id, full }, deadline(deadline_ms))
     }
 
     /// Ends a load: the payload's JSON, or null when the loader failed.

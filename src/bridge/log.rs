@@ -29,6 +29,8 @@ static LEVEL: AtomicU8 = AtomicU8::new(2);
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 static SINKS: RwLock<Vec<Arc<Sink>>> = RwLock::new(Vec::new());
 static INSTALLED: Once = Once::new();
+/// Environments whose end is watched: Node refuses the same hook twice.
+static WATCHED: Mutex<Vec<usize>> = Mutex::new(Vec::new());
 
 struct Sink {
     env: usize,
@@ -71,7 +73,13 @@ pub(crate) fn install(level: LogLevel) {
 /// # Safety
 /// `env` must be current on this thread, and `logger` null or a function of it.
 pub(crate) unsafe fn set_logger(env: sys::napi_env, logger: sys::napi_value) -> napi::Result<()> {
-    close(env as usize);
+    if let Some(old) = close(env as usize) {
+        // SAFETY: on the environment's thread; nobody else calls this function any more (`close`).
+        unsafe {
+            sys::napi_release_threadsafe_function(old.tsfn as _, sys::ThreadsafeFunctionReleaseMode::release);
+            sys::napi_delete_reference(env, old.logger as _);
+        }
+    }
     if logger.is_null() {
         return Ok(());
     }
@@ -101,7 +109,11 @@ pub(crate) unsafe fn set_logger(env: sys::napi_env, logger: sys::napi_value) -> 
     // as a number and dereferences nothing.
     unsafe {
         sys::napi_unref_threadsafe_function(env, tsfn);
-        sys::napi_add_env_cleanup_hook(env, Some(cleanup), env.cast());
+        let mut watched = WATCHED.lock();
+        if !watched.contains(&(env as usize)) {
+            watched.push(env as usize);
+            sys::napi_add_env_cleanup_hook(env, Some(cleanup), env.cast());
+        }
     }
     SINKS.write().push(Arc::new(Sink {
         env: env as usize,
@@ -112,16 +124,20 @@ pub(crate) unsafe fn set_logger(env: sys::napi_env, logger: sys::napi_value) -> 
     Ok(())
 }
 
-fn close(env: usize) {
-    SINKS.write().retain(|sink| {
-        if sink.env == env {
-            sink.waiting.lock().open = false;
-        }
-        sink.env != env
-    });
+/// Takes the logger of an environment out of use; after this nobody calls its function.
+fn close(env: usize) -> Option<Arc<Sink>> {
+    let mut sinks = SINKS.write();
+    let at = sinks.iter().position(|sink| sink.env == env)?;
+    let sink = sinks.swap_remove(at);
+    let mut waiting = sink.waiting.lock();
+    waiting.open = false;
+    waiting.records.clear();
+    drop(waiting);
+    Some(sink)
 }
 
 unsafe extern "C" fn cleanup(env: *mut c_void) {
+    WATCHED.lock().retain(|watched| *watched != env as usize);
     close(env as usize);
 }
 

@@ -42,7 +42,7 @@ pub(crate) unsafe fn error_parts(env: sys::napi_env, error: &Error) -> [sys::nap
         [
             text_of(env, error.code.as_str().as_bytes()),
             text_of(env, error.message.as_bytes()),
-            error.field.map_or_else(|| null(env), |field| text_of(env, field.as_bytes())),
+            error.field.as_ref().map_or_else(|| null(env), |field| text_of(env, field.as_bytes())),
         ]
     }
 }

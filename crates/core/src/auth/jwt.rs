@@ -127,18 +127,19 @@ impl Subject for JwtSubject {
         let Some(prefix) = payload.get(..PREFIX).filter(|_| kind == Kind::Value) else {
             return Verdict::Stale;
         };
-        let generation =
-            std::str::from_utf8(&prefix[65..81]).ok().and_then(|digits| u64::from_str_radix(digits, 16).ok());
-        if companion.is_none() || generation != companion {
-            return Verdict::Stale;
-        }
         let exp_s: u64 =
             std::str::from_utf8(&prefix[82..94]).ok().and_then(|digits| digits.parse().ok()).unwrap_or(1);
         if exp_s != 0 && exp_s * 1_000 <= self.unix_ms {
             return Verdict::Stale;
         }
+        // Before the generation: claims of a token that nobody verified must not get another one's entry voided.
         if prefix[..64] != *hex(&self.sha).as_bytes() {
             return Verdict::Foreign;
+        }
+        let generation =
+            std::str::from_utf8(&prefix[65..81]).ok().and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        if companion.is_none() || generation != companion {
+            return Verdict::Stale;
         }
         Verdict::Accept
     }
@@ -218,6 +219,11 @@ mod tests {
         assert_eq!(judge(&mine, Some(8)), Verdict::Stale);
         assert_eq!(judge(&mine, None), Verdict::Stale, "a missing generation is no generation");
         assert_eq!(judge(&forged, Some(7)), Verdict::Foreign);
+        assert_eq!(
+            judge(&forged, Some(8)),
+            Verdict::Foreign,
+            "whoever forges a user claim does not void the entry"
+        );
         let late =
             JwtSubject { unix_ms: 1_000_010_000, ..subject(&token(claims, "good"), NOW).expect("entry") };
         assert_eq!(judge(&late, Some(7)), Verdict::Stale);

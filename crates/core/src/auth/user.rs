@@ -87,21 +87,40 @@ pub fn loaded_index(user: Option<&User>) -> Loaded {
     }
 }
 
-/// A user object given by the caller: extra properties are dropped, wrong ones refused.
+/// A user object given by the caller: extra properties are dropped, wrong ones refused by name. A message
+/// never repeats a value: it may be an address.
 pub fn from_caller(user_id: &str, json: &str) -> Result<Option<User>, Error> {
-    let refuse = |accepted: &str| Error::argument("user", accepted);
-    let mut value: serde_json::Value = serde_json::from_str(json).map_err(|_| refuse("a user object"))?;
-    let object = value.as_object_mut().ok_or_else(|| refuse("a user object"))?;
-    let active = object.get("is_active").and_then(serde_json::Value::as_bool).unwrap_or(false);
-    if !active || object.get("deleted_at").is_some_and(|deleted| !deleted.is_null()) {
+    let given: serde_json::Value =
+        serde_json::from_str(json).map_err(|_| Error::argument("user", "an object"))?;
+    let given = given.as_object().ok_or_else(|| Error::argument("user", "an object"))?;
+    let active = given.get("is_active").and_then(serde_json::Value::as_bool).unwrap_or(false);
+    if !active || given.get("deleted_at").is_some_and(|deleted| !deleted.is_null()) {
         return Ok(None);
     }
-    for name in ["email_verified", "provider_uid", "created_at", "updated_at"] {
-        object.entry(name).or_insert(serde_json::Value::Null);
-    }
-    let mut user: User =
-        serde_json::from_value(value).map_err(|error| refuse(&format!("a user object; {error}")))?;
-    user.user_id = super::uuid("user.user_id", &user.user_id)?;
+    let optional = |name: &str| given.get(name).filter(|value| !value.is_null());
+    let text = |name: &str, field: &'static str| {
+        let text = given.get(name).and_then(serde_json::Value::as_str);
+        text.map(str::to_owned).ok_or_else(|| Error::argument(field, "a text"))
+    };
+    let time = |name: &str, field: &'static str| optional(name).map(|_| text(name, field)).transpose();
+    let verified = |value: &serde_json::Value| {
+        value.as_bool().ok_or_else(|| Error::argument("user.email_verified", "true, false or null"))
+    };
+    let provider = |value: &serde_json::Value| {
+        let number = value.as_i64().and_then(|number| i32::try_from(number).ok());
+        number.ok_or_else(|| Error::argument("user.provider_uid", "a 32-bit integer or null"))
+    };
+    let user = User {
+        user_id: super::uuid("user.user_id", &text("user_id", "user.user_id")?)?,
+        email: text("email", "user.email")?,
+        first_name: text("first_name", "user.first_name")?,
+        last_name: text("last_name", "user.last_name")?,
+        is_active: true,
+        email_verified: optional("email_verified").map(verified).transpose()?,
+        provider_uid: optional("provider_uid").map(provider).transpose()?,
+        created_at: time("created_at", "user.created_at")?,
+        updated_at: time("updated_at", "user.updated_at")?,
+    };
     if user.user_id != user_id {
         return Err(Error::argument("user.user_id", "the id given as userId"));
     }
@@ -131,6 +150,10 @@ mod tests {
         }
         assert!(from_caller("00000000-0000-0000-0000-000000000000", &json).is_err());
         assert!(from_caller(ID, "[]").is_err());
-        assert!(from_caller(ID, &json.replace("\"A\"", "7")).is_err());
+        let wrong = from_caller(ID, &json.replace("\"A\"", "7")).expect_err("not a name");
+        assert_eq!(wrong.field.as_deref(), Some("user.first_name"));
+        let address = json.replace("\"x\":1", "\"provider_uid\":\"a@b.c\"");
+        let wrong = from_caller(ID, &address).expect_err("not a number");
+        assert!(!wrong.message.contains("a@b.c"), "{wrong}");
     }
 }

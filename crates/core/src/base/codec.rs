@@ -7,7 +7,7 @@
 //! | |||  fingerprint of the key, 8 hex digits
 //! | ||schema, 2 hex digits
 //! | |codec: `-` plain
-//! | kind: v value, n negative, l lease, s soft lease, h hold
+//! | kind: v value, n negative, l lease, h hold
 //! format
 //! ```
 //!
@@ -27,8 +27,6 @@ pub enum Kind {
     Negative,
     /// Somebody is loading and holds the right to fill.
     Lease,
-    /// Somebody peeked and may fill; nobody waits for it.
-    SoftLease,
     /// Fills are refused until this expires.
     Hold,
 }
@@ -66,7 +64,6 @@ impl Header {
             Kind::Value => b'v',
             Kind::Negative => b'n',
             Kind::Lease => b'l',
-            Kind::SoftLease => b's',
             Kind::Hold => b'h',
         };
         out[3] = b'-';
@@ -87,7 +84,6 @@ impl Header {
             b'v' => Kind::Value,
             b'n' => Kind::Negative,
             b'l' => Kind::Lease,
-            b's' => Kind::SoftLease,
             b'h' => Kind::Hold,
             _ => return None,
         };
@@ -133,9 +129,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn any_header() -> impl Strategy<Value = Header> {
-        (0..5_usize, any::<u8>(), any::<u32>(), any::<u64>()).prop_map(|(kind, schema, fingerprint, etag)| {
+        (0..4_usize, any::<u8>(), any::<u32>(), any::<u64>()).prop_map(|(kind, schema, fingerprint, etag)| {
             Header {
-                kind: [Kind::Value, Kind::Negative, Kind::Lease, Kind::SoftLease, Kind::Hold][kind],
+                kind: [Kind::Value, Kind::Negative, Kind::Lease, Kind::Hold][kind],
                 schema,
                 fingerprint,
                 etag,

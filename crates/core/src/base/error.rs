@@ -2,6 +2,7 @@
 //!
 //! Invariant: `code` is stable and tested against the list of the TypeScript surface.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -25,6 +26,8 @@ pub enum Code {
     NotFound,
     /// The call contradicts the current state.
     Conflict,
+    /// A rate limit refused the call.
+    RateLimited,
     /// The engine is closed or closing.
     Closed,
     /// A bounded queue is full; nothing was started.
@@ -35,7 +38,7 @@ pub enum Code {
 
 impl Code {
     /// Every code with its text, for the test that compares both languages.
-    pub const ALL: [Code; 11] = [
+    pub const ALL: [Code; 12] = [
         Code::Config,
         Code::SourceUnavailable,
         Code::StoreUnavailable,
@@ -44,6 +47,7 @@ impl Code {
         Code::Scope,
         Code::NotFound,
         Code::Conflict,
+        Code::RateLimited,
         Code::Closed,
         Code::Overloaded,
         Code::Internal,
@@ -60,15 +64,11 @@ impl Code {
             Code::Scope => "E_SCOPE",
             Code::NotFound => "E_NOT_FOUND",
             Code::Conflict => "E_CONFLICT",
+            Code::RateLimited => "E_RATE_LIMITED",
             Code::Closed => "E_CLOSED",
             Code::Overloaded => "E_OVERLOADED",
             Code::Internal => "E_INTERNAL",
         }
-    }
-
-    /// Whether the same call may succeed later without any change.
-    pub fn retryable(self) -> bool {
-        matches!(self, Code::SourceUnavailable | Code::StoreUnavailable | Code::Deadline | Code::Overloaded)
     }
 }
 
@@ -80,7 +80,7 @@ pub struct Error {
     /// One sentence; never contains a token, an e-mail address or a password.
     pub message: Arc<str>,
     /// The offending argument or variable, when there is one.
-    pub field: Option<&'static str>,
+    pub field: Option<Cow<'static, str>>,
 }
 
 impl Error {
@@ -94,7 +94,7 @@ impl Error {
         Self {
             code: Code::InvalidArgument,
             message: format!("{field} is not accepted: {accepted}").into(),
-            field: Some(field),
+            field: Some(field.into()),
         }
     }
 }

@@ -30,9 +30,6 @@ pub const PENDING_INVALIDATIONS: usize = 100_000;
 /// Keys of one replayed pipeline of pending invalidations.
 pub const REPLAY_CHUNK: usize = 500;
 
-/// Leases remembered between `getCached...` and `cache...` of one process.
-pub const SOFT_LEASES: usize = 10_000;
-
 /// Poll interval while another process loads: first and longest, in milliseconds.
 pub const WAIT_POLL_FIRST_MS: u64 = 2;
 /// See [`WAIT_POLL_FIRST_MS`].

@@ -58,7 +58,7 @@ pub enum Stored {
     /// A value or a denial.
     Entry { kind: Kind, etag: u64, payload: Bytes },
     /// Somebody may fill.
-    Lease { token: u64, soft: bool },
+    Lease { token: u64 },
     /// Fills are refused.
     Hold,
     /// Not written by us, or not for this key, or of another schema.
@@ -75,8 +75,7 @@ impl Stored {
                     Kind::Value | Kind::Negative => {
                         Stored::Entry { kind: header.kind, etag: header.etag, payload: bytes.slice(HEADER..) }
                     }
-                    Kind::Lease => Stored::Lease { token: header.etag, soft: false },
-                    Kind::SoftLease => Stored::Lease { token: header.etag, soft: true },
+                    Kind::Lease => Stored::Lease { token: header.etag },
                     Kind::Hold => Stored::Hold,
                 }
             }

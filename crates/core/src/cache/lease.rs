@@ -123,8 +123,7 @@ impl Cache {
                         Verdict::Stale => true,
                         Verdict::Foreign => return Right::NoFill,
                     },
-                    Stored::Lease { soft: true, .. } => true,
-                    Stored::Lease { token, .. } => {
+                    Stored::Lease { token } => {
                         let since =
                             foreign.filter(|(known, _)| *known == token).map_or(now, |(_, since)| since);
                         foreign = Some((token, since));
@@ -166,21 +165,6 @@ impl Cache {
                 Some(Ok(companion))
             }
             (Some(Ok(_)), Ok(_)) => Some(Err(())),
-            _ => None,
-        }
-    }
-
-    /// A lease that nobody waits for, for a caller that peeked and may bring a value later.
-    pub async fn soft_lease(&self, subject: &dyn Subject) -> Option<Lease> {
-        if !self.usable(subject.key()) {
-            return None;
-        }
-        let sent = self.sending(subject);
-        let token = jitter::token();
-        let bytes = encode(subject.key(), Kind::SoftLease, SCHEMA, token, b"");
-        let replies = self.exec(self.leasing(subject, &bytes)).await;
-        match (replies.first(), self.leased_companion(subject, &replies)) {
-            (Some(Ok(Reply::Done(true))), Ok(companion)) => Some(lease_of(token, bytes, companion, sent)),
             _ => None,
         }
     }

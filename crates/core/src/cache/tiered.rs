@@ -158,7 +158,7 @@ impl Cache {
                     return Judged::Found(Found { kind, etag, payload, serial, tier: Tier::Store });
                 }
             }
-            (Stored::Lease { token, .. }, _) => seen.lease = Some(token),
+            (Stored::Lease { token }, _) => seen.lease = Some(token),
             (Stored::Absent | Stored::Hold | Stored::Corrupt, _) => {}
         }
         asked.saw = Some(seen);

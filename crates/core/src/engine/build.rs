@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use tokio::runtime::Handle;
 
 use crate::base::clock::Clock;
@@ -82,10 +84,10 @@ fn assemble(
         source,
         settings,
         telemetry,
-        peeked: parking_lot::Mutex::new(HashMap::default()),
         leads: parking_lot::Mutex::new(HashMap::default()),
         next_lead: AtomicU64::new(0),
         closing: AtomicBool::new(false),
+        ended: tokio::sync::watch::Sender::new(false),
     })
 }
 
@@ -137,12 +139,19 @@ fn valkey_options(valkey: &ValkeySettings, settings: &Settings) -> Result<valkey
 }
 
 fn read_ca(path: &str) -> Result<Vec<u8>, Error> {
-    std::fs::read(path).map_err(|error| Error {
+    let refuse = |why: String| Error {
         code: Code::Config,
-        message: format!("REDIS_TLS_CA is not accepted: the path of a readable PEM file ({})", error.kind())
-            .into(),
-        field: Some("REDIS_TLS_CA"),
-    })
+        message: format!(
+            "REDIS_TLS_CA=\"{path}\" is not accepted: the path of a PEM file with certificates. {why}."
+        )
+        .into(),
+        field: Some("REDIS_TLS_CA".into()),
+    };
+    let pem = std::fs::read(path).map_err(|error| refuse(format!("It cannot be read ({})", error.kind())))?;
+    match CertificateDer::pem_slice_iter(&pem).next() {
+        Some(Ok(_)) => Ok(pem),
+        _ => Err(refuse("It contains no certificate".into())),
+    }
 }
 
 fn source_options(settings: &Settings) -> source::Options {

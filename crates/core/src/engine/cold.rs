@@ -3,16 +3,10 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
-use crate::auth::jwt::JwtSubject;
-use crate::auth::token;
-use crate::auth::user::UserSubject;
 use crate::base::error::{Code, Error};
-use crate::base::key::Key;
-use crate::base::{jitter, limits};
+use crate::base::key::{Key, Namespace};
+use crate::base::jitter;
 use crate::cache::entry::encode;
-use crate::cache::lease::Lease;
 use crate::cache::policy::{SCHEMA, Subject};
 use crate::cache::tiered::Judged;
 use crate::cache::{Found, Loaded};
@@ -43,7 +37,13 @@ impl Core {
             Request::InvalidateToken { jti } => self.invalidate_token(&jti).await.into(),
             Request::BlacklistToken(row) => self.blacklist_token(*row).await,
             Request::InvalidateUserTokens { user_id } => self.invalidate_user_tokens(&user_id).await.into(),
-            Request::UserByEmail { email } => self.user_by_email(&email, started_us).await.into(),
+            Request::UserByEmail { email } => {
+                let found = self.user_by_email(&email, started_us).await;
+                if found.is_err() {
+                    self.telemetry.of(Namespace::UserEmail).errors.up();
+                }
+                found.into()
+            }
             Request::CacheUser { user_id, json } => self.cache_user(&user_id, &json).await.into(),
             Request::InvalidateUser { user_id } => self.invalidate_user(&user_id).await.into(),
             Request::CacheJwt { token, json } => self.cache_jwt(&token, &json).await.into(),
@@ -78,41 +78,35 @@ impl Core {
     }
 
     async fn cold(self: &Arc<Self>, request: &Request, hot: Hot, started_us: u64) -> Outcome {
-        let Hot { read, asked, changed, .. } = hot;
+        let Hot { read, full, asked, changed, .. } = hot;
         let mut asked = asked.unwrap_or_else(|| self.cache.ask(read.subject()));
         if changed {
             match self.cache.fetch(read.subject(), asked).await {
                 Judged::Found(found) => {
                     self.count(&read, &found, started_us);
-                    return read.outcome(&found);
+                    return read.outcome(&found, full);
                 }
                 Judged::Changed(next) | Judged::Miss(next) => asked = next,
             }
         }
         let found = match (request, &read) {
             (Request::TokenIsBlacklisted { .. }, Read::Token(subject)) => {
-                self.cache
-                    .load(subject, asked, || async {
-                        Ok(token::loaded(self.source.token_is_blacklisted(&subject.jti).await?))
-                    })
-                    .await
+                self.cache.load(subject, asked, || self.load_token(&subject.jti)).await
             }
             (Request::UserById { .. }, Read::User(subject)) => {
                 self.cache.load(subject, asked, || self.load_user(&subject.user_id)).await
             }
             (Request::BeginJwt { env, .. }, _) => {
                 let Read::Jwt(subject) = read else { return Outcome::Nothing };
-                return self.begin_jwt(*subject, asked, *env, started_us).await;
+                return self.begin_jwt(*subject, asked, *env, full, started_us).await;
             }
-            _ => {
-                self.peek(read.subject()).await;
-                return Outcome::Nothing;
-            }
+            // A peek: what is not there is not loaded.
+            _ => return Outcome::Nothing,
         };
         match found {
             Ok(found) => {
                 self.count(&read, &found, started_us);
-                read.outcome(&found)
+                read.outcome(&found, full)
             }
             Err(error) => {
                 self.telemetry.of(read.subject().key().namespace()).errors.up();
@@ -144,24 +138,6 @@ impl Core {
         self.cache.load(subject, asked, loader).await
     }
 
-    /// Gets a lease that nobody waits for and remembers it for the `cache...` call that may follow.
-    async fn peek(&self, subject: &dyn Subject) {
-        let Some(lease) = self.cache.soft_lease(subject).await else { return };
-        let now = self.cache.clock.now_ms();
-        let mut peeked = self.peeked.lock();
-        if peeked.len() >= limits::SOFT_LEASES {
-            peeked.retain(|_, (_, until)| *until > now);
-        }
-        if peeked.len() < limits::SOFT_LEASES {
-            peeked.insert(subject.key().clone(), (lease, now + self.cache.times.lease_ms));
-        }
-    }
-
-    pub(super) fn peeked(&self, key: &Key) -> Option<Lease> {
-        let (lease, until) = self.peeked.lock().remove(key)?;
-        (self.cache.clock.now_ms() < until).then_some(lease)
-    }
-
     /// Stores a value if nothing at all is stored.
     pub(super) async fn add(&self, key: &Key, loaded: &Loaded) -> bool {
         if loaded.ttl_ms == 0 || self.cache.pending.contains(key) {
@@ -170,28 +146,5 @@ impl Core {
         let value = encode(key, loaded.kind, SCHEMA, jitter::token(), &loaded.payload);
         let add = Op::Add { key: key.clone(), value, ttl_ms: loaded.ttl_ms };
         matches!(self.cache.exec(vec![add]).await.pop(), Some(Ok(Reply::Done(true))))
-    }
-
-    /// The JSON of near copy number `serial`, for a JS side that dropped the object; `None` when the copy
-    /// was replaced meanwhile.
-    pub fn near_text(&self, request: &Request, serial: u64) -> Option<Bytes> {
-        let read = match request {
-            Request::UserById { user_id } | Request::CachedUser { user_id } => {
-                Read::User(UserSubject::new(&self.cache.keys, user_id).ok()?)
-            }
-            Request::CachedJwt { token } | Request::BeginJwt { token, .. } => {
-                Read::Jwt(Box::new(self.jwt(token).ok()??))
-            }
-            _ => return None,
-        };
-        let near = self
-            .cache
-            .near
-            .get(read.subject().key(), self.cache.clock.now_ms())
-            .filter(|near| near.serial == serial)?;
-        match read {
-            Read::Jwt(_) => Some(JwtSubject::json(&near.payload)),
-            _ => Some(near.payload.clone()),
-        }
     }
 }

@@ -41,12 +41,12 @@ impl Read {
     }
 
     /// The answer as the caller gets it.
-    pub(super) fn outcome(&self, found: &Found) -> Outcome {
+    pub(super) fn outcome(&self, found: &Found, full: bool) -> Outcome {
         match self {
             Read::Token(_) => Outcome::Bool(token::revoked(&found.payload)),
             _ if found.negative() => Outcome::Nothing,
-            // A near copy was handed out with its text before; the caller asks again if it lost it.
-            _ if found.tier == Tier::Near => Outcome::Object { serial: found.serial, text: None },
+            // A near copy was handed out with its text before; the caller asks in full if it lost it.
+            _ if found.tier == Tier::Near && !full => Outcome::Object { serial: found.serial, text: None },
             Read::User(_) => Outcome::Object { serial: found.serial, text: Some(found.payload.clone()) },
             Read::Jwt(_) => {
                 Outcome::Object { serial: found.serial, text: Some(JwtSubject::json(&found.payload)) }
@@ -58,6 +58,8 @@ impl Read {
 /// A read on its way.
 pub(super) struct Hot {
     pub(super) read: Read,
+    /// The caller does not have the object of a near copy.
+    pub(super) full: bool,
     look: Option<Look>,
     /// Set once the reply was judged.
     pub(super) asked: Option<Asked>,
@@ -79,10 +81,10 @@ impl Core {
             Request::TokenIsBlacklisted { jti } | Request::TokenStatus { jti } => {
                 TokenSubject::new(keys, jti).map(|one| Some(Read::Token(one)))
             }
-            Request::UserById { user_id } | Request::CachedUser { user_id } => {
+            Request::UserById { user_id, .. } | Request::CachedUser { user_id, .. } => {
                 UserSubject::new(keys, user_id).map(|one| Some(Read::User(one)))
             }
-            Request::CachedJwt { token } => self.jwt(token).map(|one| one.map(Box::new).map(Read::Jwt)),
+            Request::CachedJwt { token, .. } => self.jwt(token).map(|one| one.map(Box::new).map(Read::Jwt)),
             Request::BeginJwt { token, .. } => match self.jwt(token) {
                 Ok(Some(subject)) => Ok(Some(Read::Jwt(Box::new(subject)))),
                 // Not cacheable: the caller verifies, and nothing is remembered.
@@ -94,17 +96,17 @@ impl Core {
         match read {
             Err(error) => Plan::Now(Outcome::Failed(error)),
             Ok(None) => Plan::Now(Outcome::Nothing),
-            Ok(Some(read)) => self.start(read, ops, started_us),
+            Ok(Some(read)) => self.start(read, request.full(), ops, started_us),
         }
     }
 
-    fn start(&self, read: Read, ops: &mut Vec<Op>, started_us: u64) -> Plan {
+    fn start(&self, read: Read, full: bool, ops: &mut Vec<Op>, started_us: u64) -> Plan {
         if let Some(found) = self.unasked(&read) {
             self.count(&read, &found, started_us);
-            return Plan::Now(read.outcome(&found));
+            return Plan::Now(read.outcome(&found, full));
         }
         let look = self.cache.look(read.subject(), ops);
-        Plan::Hot(Hot { ops: look.ops, look: Some(look), read, asked: None, changed: false })
+        Plan::Hot(Hot { ops: look.ops, look: Some(look), read, full, asked: None, changed: false })
     }
 
     /// A near copy that needs no confirmation: a revoked token, or a `bounded` namespace.
@@ -141,7 +143,7 @@ impl Core {
         match self.cache.judge(hot.read.subject(), look, replies) {
             Judged::Found(found) => {
                 self.count(&hot.read, &found, started_us);
-                return Some(hot.read.outcome(&found));
+                return Some(hot.read.outcome(&found, hot.full));
             }
             Judged::Changed(asked) => {
                 hot.asked = Some(asked);

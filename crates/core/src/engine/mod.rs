@@ -26,14 +26,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::auth::jwt::JwtSubject;
 use crate::base::error::{Code, Error};
-use crate::base::key::Key;
 use crate::base::limits;
-use crate::cache::lease::Lease;
 use crate::cache::tiered::LoadRight;
 use crate::cache::{Cache, Invalidation};
 use crate::config::Settings;
@@ -59,27 +57,40 @@ pub enum Request {
     /// `invalidateAllUserTokens`.
     InvalidateUserTokens { user_id: String },
     /// `getUserById`.
-    UserById { user_id: String },
+    UserById { user_id: String, full: bool },
     /// `getUserByEmail`.
     UserByEmail { email: String },
     /// `getCachedUserBasic`.
-    CachedUser { user_id: String },
+    CachedUser { user_id: String, full: bool },
     /// `cacheUserBasic`.
     CacheUser { user_id: String, json: String },
     /// `invalidateUserCache`.
     InvalidateUser { user_id: String },
     /// `getCachedJWTPayload`.
-    CachedJwt { token: String },
+    CachedJwt { token: String, full: bool },
     /// `cacheJWTPayload`.
     CacheJwt { token: String, json: String },
     /// `invalidateJWTPayload`.
     InvalidateJwt { jti: String },
     /// First half of `verifyTokenCached`.
-    BeginJwt { token: String, env: u64 },
+    BeginJwt { token: String, env: u64, full: bool },
     /// Second half of it: the payload, or that `verify` failed.
     EndJwt { lead: u64, json: Option<String> },
     /// `getHealth`.
     Health,
+}
+
+impl Request {
+    /// Whether the text of an object is wanted even when the asking side should know the object.
+    fn full(&self) -> bool {
+        match self {
+            Request::UserById { full, .. }
+            | Request::CachedUser { full, .. }
+            | Request::CachedJwt { full, .. }
+            | Request::BeginJwt { full, .. } => *full,
+            _ => false,
+        }
+    }
 }
 
 /// What a request ends with.
@@ -89,7 +100,7 @@ pub enum Outcome {
     Nothing,
     /// A boolean.
     Bool(bool),
-    /// An object. `text` is its JSON unless the asking side is expected to know number `serial`.
+    /// An object. `text` is its JSON, unless the asking side is expected to know number `serial`.
     Object { serial: u64, text: Option<Bytes> },
     /// The caller must run its loader and end it under this number.
     Lead(u64),
@@ -126,6 +137,7 @@ struct JsLead {
     right: LoadRight,
     subject: JwtSubject,
     env: u64,
+    started_us: u64,
 }
 
 /// Everything but the queue: shared by the worker and the tasks.
@@ -138,14 +150,17 @@ pub struct Core {
     pub settings: Settings,
     /// Counts.
     pub telemetry: Arc<Telemetry>,
-    /// Leases of callers that peeked and may bring a value.
-    peeked: Mutex<HashMap<Key, (Lease, u64), ahash::RandomState>>,
     /// Loads that the JS side runs, by number.
     leads: Mutex<HashMap<u64, JsLead, ahash::RandomState>>,
     next_lead: AtomicU64,
     started_ms: u64,
     closing: AtomicBool,
+    /// Turns true when the engine has ended: whoever still waits is told so.
+    ended: watch::Sender<bool>,
 }
+
+/// Longest time that `close` waits for each of its last steps.
+const CLOSING_MS: u64 = 500;
 
 /// A running engine. `T` is how the surface hears of a settled request.
 pub struct Engine<T: Ticket> {
@@ -214,15 +229,43 @@ impl<T: Ticket> Engine<T> {
             }
         };
         let _ = tokio::time::timeout(Duration::from_millis(drain_ms), drained).await;
+        self.core.forget_all(|_| true).await;
+        self.end();
+        let told = async {
+            while self.core.telemetry.settled.get() < self.core.telemetry.submitted.get() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_millis(CLOSING_MS), told).await;
+        let _ = tokio::time::timeout(Duration::from_millis(CLOSING_MS), self.core.source.close()).await;
+    }
+
+    /// Ends what runs in the background and drops the connections to the store.
+    fn end(&self) {
+        self.core.closing.store(true, Ordering::SeqCst);
+        self.core.ended.send_replace(true);
         for task in self.tasks.lock().drain(..) {
             task.abort();
         }
-        let _ = tokio::time::timeout(Duration::from_millis(500), self.core.source.close()).await;
+        self.core.cache.store.close();
+    }
+
+    /// Ends the loads that a gone environment was to run.
+    pub fn abandon(&self, env: u64) {
+        let core = self.core.clone();
+        self.runtime.spawn(async move { core.forget_all(|lead| lead.env == env).await });
     }
 
     /// The runtime this engine lives on.
     pub fn runtime(&self) -> &Handle {
         &self.runtime
+    }
+}
+
+impl<T: Ticket> Drop for Engine<T> {
+    /// An engine that nobody holds any more: its tasks would keep it, and its connections, for ever.
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -237,10 +280,5 @@ impl Core {
     pub fn default_deadline_ms(&self) -> u64 {
         let store = &self.settings.store;
         2 * store.flight_wait_ms + self.settings.source.deadline_ms + 10 * store.deadline_ms
-    }
-
-    /// Ends the loads of an environment that is gone, so that nobody waits for them.
-    pub fn abandon(&self, env: u64) {
-        self.leads.lock().retain(|_, lead| lead.env != env);
     }
 }

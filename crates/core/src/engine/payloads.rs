@@ -35,21 +35,13 @@ impl Core {
     pub(super) async fn cache_jwt(&self, token: &str, json: &str) -> Result<Outcome, Error> {
         object("payload", json)?;
         let Some(subject) = self.jwt(token)? else { return Ok(Outcome::Bool(false)) };
-        let lease = self.peeked(subject.key());
         let (generation, not_before_s) = self.generation(&subject).await;
-        if !subject.issued_after(not_before_s) {
+        // Nobody knows when this verification began. What an invalidation leaves behind decides: a hold on the
+        // key, and the second from which on tokens are new, in which only a lease could tell before from after.
+        if not_before_s > 0 && subject.iat_s <= not_before_s {
             return Ok(Outcome::Bool(false));
         }
-        let stored = match lease {
-            Some(lease) => {
-                let loaded = subject.loaded(json, lease.companion());
-                self.cache.fill(&subject, &lease, &loaded).await.is_some()
-            }
-            // In the very second of "log out everywhere" only a lease can tell before from after.
-            None if not_before_s > 0 && subject.iat_s <= not_before_s => false,
-            None => self.add(subject.key(), &subject.loaded(json, generation)).await,
-        };
-        Ok(Outcome::Bool(stored))
+        Ok(Outcome::Bool(self.add(subject.key(), &subject.loaded(json, generation)).await))
     }
 
     /// The user's generation, created when absent, and from when on tokens are new.
@@ -73,7 +65,6 @@ impl Core {
     pub(super) async fn invalidate_jwt(&self, jti: &str) -> Result<Invalidation, Error> {
         text("tokenId", jti, limits::KEY_PART_BYTES)?;
         let key = self.cache.keys.entry(Namespace::JwtPayload, jti);
-        self.peeked.lock().remove(&key);
         self.cache.invalidate(vec![(key, jwt::hold())]).await
     }
 
@@ -82,6 +73,7 @@ impl Core {
         subject: JwtSubject,
         asked: Asked,
         env: u64,
+        full: bool,
         started_us: u64,
     ) -> Outcome {
         match self.cache.begin(&subject, asked).await {
@@ -90,11 +82,11 @@ impl Core {
             Ok(Begin::Found(found)) => {
                 let read = Read::Jwt(Box::new(subject));
                 self.count(&read, &found, started_us);
-                read.outcome(&found)
+                read.outcome(&found, full)
             }
             Ok(Begin::Lead(right)) => {
                 let number = self.next_lead.fetch_add(1, Ordering::SeqCst) + 1;
-                self.leads.lock().insert(number, JsLead { right, subject, env });
+                self.leads.lock().insert(number, JsLead { right, subject, env, started_us });
                 self.forget_later(number);
                 Outcome::Lead(number)
             }
@@ -106,19 +98,30 @@ impl Core {
         let core = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(core.cache.times.lease_ms)).await;
-            core.forget(number);
+            core.forget(number).await;
         });
     }
 
-    /// Ends a load that nobody will run.
-    pub(super) fn forget(&self, number: u64) {
+    /// Ends a load that nobody will run, and gives its lease back, so that nobody waits for it.
+    pub(super) async fn forget(&self, number: u64) {
         let gone = self.leads.lock().remove(&number);
-        drop(gone);
+        if let Some(JsLead { right, subject, .. }) = gone {
+            self.cache.fail(subject.key(), right, Failure::Abandoned).await;
+        }
     }
 
-    /// The number of those who wait for a failed loader, or nothing.
+    /// As `forget`, for every load of an environment that is gone.
+    pub(super) async fn forget_all(&self, of: impl Fn(&JsLead) -> bool) {
+        let numbers: Vec<u64> =
+            self.leads.lock().iter().filter(|(_, lead)| of(lead)).map(|(number, _)| *number).collect();
+        for number in numbers {
+            self.forget(number).await;
+        }
+    }
+
+    /// Ends a load with the payload's JSON, or as failed.
     pub(super) async fn end_jwt(&self, number: u64, json: Option<String>) -> Result<Outcome, Error> {
-        let Some(JsLead { right, subject, .. }) = self.leads.lock().remove(&number) else {
+        let Some(JsLead { right, subject, started_us, .. }) = self.leads.lock().remove(&number) else {
             return Ok(Outcome::Nothing);
         };
         let Some(json) = json else {
@@ -130,6 +133,8 @@ impl Core {
             right.lease().and_then(Lease::companion).filter(|_| subject.issued_after(not_before_s));
         let loaded = subject.loaded(&json, generation);
         let found = self.cache.finish(&subject, right, loaded).await;
+        let us = self.cache.clock.now_us().saturating_sub(started_us);
+        self.telemetry.of(subject.key().namespace()).answered(found.tier, false, us);
         Ok(Outcome::Object { serial: found.serial, text: None })
     }
 }

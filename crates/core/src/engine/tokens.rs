@@ -4,13 +4,17 @@ use crate::auth::token::{self, TokenSubject};
 use crate::auth::{text, uuid};
 use crate::base::codec::Kind;
 use crate::base::error::Error;
-use crate::cache::Invalidation;
 use crate::cache::policy::Subject;
+use crate::cache::{Invalidation, Loaded};
 use crate::source::Revocation;
 
 use super::{Core, Outcome};
 
 impl Core {
+    pub(super) async fn load_token(&self, jti: &str) -> Result<Loaded, Error> {
+        Ok(token::loaded(self.source.token_is_blacklisted(jti).await?))
+    }
+
     pub(super) async fn cache_token_status(&self, jti: &str, revoked: bool) -> Result<Outcome, Error> {
         let subject = TokenSubject::new(&self.cache.keys, jti)?;
         if revoked {
@@ -18,13 +22,12 @@ impl Core {
             self.remember_revoked(&subject);
             return Ok(Outcome::Bool(done.acknowledged));
         }
-        let loaded = token::loaded(false);
-        let stored = match self.peeked(subject.key()) {
-            Some(lease) => self.cache.fill(&subject, &lease, &loaded).await.is_some(),
-            // Without a lease only an absent key is written: a mark is there for longer than any load.
-            None => self.add(subject.key(), &loaded).await,
-        };
-        Ok(Outcome::Bool(stored))
+        if !self.source.configured() || !self.cache.usable(subject.key()) {
+            return Ok(Outcome::Bool(false));
+        }
+        // The caller may have looked before a revocation that it does not know of: the source decides.
+        let found = self.read(&subject, || self.load_token(&subject.jti)).await?;
+        Ok(Outcome::Bool(found.etag != 0 && !token::revoked(&found.payload)))
     }
 
     pub(super) async fn invalidate_token(&self, jti: &str) -> Result<Invalidation, Error> {

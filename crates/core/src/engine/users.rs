@@ -55,20 +55,17 @@ impl Core {
     pub(super) async fn cache_user(&self, user_id: &str, json: &str) -> Result<Outcome, Error> {
         let subject = UserSubject::new(&self.cache.keys, user_id)?;
         let given = user::loaded(user::from_caller(&subject.user_id, json)?.as_ref())?;
-        if let Some(lease) = self.peeked(subject.key()) {
-            return Ok(Outcome::Bool(self.cache.fill(&subject, &lease, &given).await.is_some()));
-        }
-        // Nobody peeked, so the given object may be older than an invalidation: the source decides.
+        // The given object may be older than an invalidation that its caller does not know of: the source
+        // decides, and the answer says whether it agreed.
         if !self.source.configured() || !self.cache.usable(subject.key()) {
             return Ok(Outcome::Bool(false));
         }
-        self.read(&subject, || self.load_user(&subject.user_id)).await?;
-        Ok(Outcome::Bool(true))
+        let found = self.read(&subject, || self.load_user(&subject.user_id)).await?;
+        Ok(Outcome::Bool(found.etag != 0 && found.kind == given.kind && found.payload == given.payload))
     }
 
     pub(super) async fn invalidate_user(&self, user_id: &str) -> Result<Invalidation, Error> {
         let subject = UserSubject::new(&self.cache.keys, user_id)?;
-        self.peeked.lock().remove(subject.key());
         self.cache.invalidate(vec![(subject.key().clone(), Effect::Delete)]).await
     }
 }

@@ -123,20 +123,23 @@ fn task<T: Ticket>(core: &Arc<Core>, read: Option<Hot>, job: Job<T>) {
         let Job { request, ticket, started_us, .. } = job;
         let inner = core.clone();
         let mut work = tokio::spawn(async move { inner.answer(request, read, started_us).await });
-        match tokio::time::timeout(Duration::from_millis(limit), &mut work).await {
-            Ok(Ok(outcome)) => settle(&core, vec![(ticket, outcome)]),
-            Ok(Err(_)) => {
-                let error = Error::new(Code::Internal, "a task of the engine failed");
-                settle(&core, vec![(ticket, Outcome::Failed(error))]);
+        let mut ended = core.ended.subscribe();
+        let failed = |code, message: &str| Outcome::Failed(Error::new(code, message));
+        let (outcome, left_behind) = tokio::select! {
+            done = &mut work => {
+                (done.unwrap_or_else(|_| failed(Code::Internal, "a task of the engine failed")), false)
             }
-            Err(_) => {
-                let error = Error::new(Code::Deadline, format!("no answer within {limit} ms"));
-                settle(&core, vec![(ticket, Outcome::Failed(error))]);
-                if let Ok(Outcome::Lead(lead)) = work.await {
-                    // The caller is gone and will not run this load: whoever waits for it must not.
-                    core.forget(lead);
-                }
+            _ = ended.wait_for(|ended| *ended) => {
+                (failed(Code::Closed, "the engine was closed before this call was answered"), true)
             }
+            () = tokio::time::sleep(Duration::from_millis(limit)) => {
+                (failed(Code::Deadline, &format!("no answer within {limit} ms")), true)
+            }
+        };
+        settle(&core, vec![(ticket, outcome)]);
+        if left_behind && let Ok(Outcome::Lead(lead)) = work.await {
+            // The caller is gone and will not run this load: whoever waits for it must not.
+            core.forget(lead).await;
         }
     });
 }

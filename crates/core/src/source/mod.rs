@@ -182,7 +182,7 @@ impl Source {
         }
         if self.queued.fetch_add(1, Ordering::Relaxed) >= self.options.queue {
             self.queued.fetch_sub(1, Ordering::Relaxed);
-            return Err(unavailable("too many reads wait for the database"));
+            return Err(Error::new(Code::Overloaded, "too many reads wait for the database already"));
         }
         let permit = tokio::time::timeout_at(until, self.permits.acquire()).await;
         self.queued.fetch_sub(1, Ordering::Relaxed);
@@ -238,7 +238,7 @@ fn pool(options: &Options, url: &str, variable: &'static str) -> Result<PgPool, 
     let mut connect = PgConnectOptions::from_str(url).map_err(|_| Error {
         code: Code::Config,
         message: format!("{variable} is not accepted: postgres://user:password@host:port/database").into(),
-        field: Some(variable),
+        field: Some(variable.into()),
     })?;
     connect = if options.pooled {
         connect.statement_cache_capacity(0).extra_float_digits(None)

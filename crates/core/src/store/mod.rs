@@ -129,6 +129,13 @@ impl Store {
         }
     }
 
+    /// Drops the connections; nothing is sent any more.
+    pub fn close(&self) {
+        if let Store::Valkey(store) = self {
+            store.close();
+        }
+    }
+
     /// Checks that the store answers and takes writes, connecting anew when that is needed.
     pub async fn probe(&self) -> Result<(), StoreError> {
         match self {

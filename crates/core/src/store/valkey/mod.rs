@@ -175,6 +175,11 @@ impl Valkey {
         }
     }
 
+    /// Drops every link. What is under way ends with its own deadline.
+    pub fn close(&self) {
+        *self.topology.write() = Arc::default();
+    }
+
     /// Makes sure that every node answers, takes writes, and that every slot has a node. Starts again
     /// from the seeds when the present links do not answer or no longer make sense.
     pub async fn probe(&self) -> Result<(), StoreError> {
