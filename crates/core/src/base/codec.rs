@@ -4,14 +4,17 @@
 //! b1vx01.1a2b3c4d0123456789abcdef {"user_id":...}
 //! ^ ^^^  ^       ^
 //! | |||  |       etag (value, negative) or token (lease, hold), 16 hex digits
-//! | |||  fingerprint of the key, 8 hex digits
+//! | |||  checksum of key and payload, 8 hex digits
 //! | ||schema, 2 hex digits
 //! | |codec: `-` plain
 //! | kind: v value, n negative, l lease, h hold
 //! format
 //! ```
 //!
-//! Invariant: `decode` never panics and never accepts an entry under a key it was not written for.
+//! The checksum makes a reply that got under the wrong key, or lost its end, a miss instead of a foreign or a
+//! broken row.
+//!
+//! Invariant: `decode` never panics, and no entry is accepted whose checksum does not fit.
 
 use bytes::Bytes;
 
@@ -49,8 +52,8 @@ pub struct Header {
     pub kind: Kind,
     /// Version of the payload's shape.
     pub schema: u8,
-    /// Fingerprint of the key it was written for.
-    pub fingerprint: u32,
+    /// CRC-32 of the key it was written for and of the payload.
+    pub checksum: u32,
     /// Etag or token.
     pub etag: u64,
 }
@@ -69,7 +72,7 @@ impl Header {
         out[3] = b'-';
         hex(u64::from(self.schema), &mut out[4..6]);
         out[6] = b'.';
-        hex(u64::from(self.fingerprint), &mut out[7..15]);
+        hex(u64::from(self.checksum), &mut out[7..15]);
         hex(self.etag, &mut out[15..31]);
         out
     }
@@ -90,7 +93,7 @@ impl Header {
         Some(Self {
             kind,
             schema: u8::try_from(unhex(&bytes[4..6])?).ok()?,
-            fingerprint: u32::try_from(unhex(&bytes[7..15])?).ok()?,
+            checksum: u32::try_from(unhex(&bytes[7..15])?).ok()?,
             etag: unhex(&bytes[15..31])?,
         })
     }
@@ -102,6 +105,14 @@ impl Header {
         out.extend_from_slice(payload);
         out
     }
+}
+
+/// The checksum of an entry.
+pub fn checksum(key: &[u8], payload: &[u8]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(key);
+    crc.update(payload);
+    crc.finalize()
 }
 
 fn hex(mut value: u64, out: &mut [u8]) {
@@ -129,11 +140,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn any_header() -> impl Strategy<Value = Header> {
-        (0..4_usize, any::<u8>(), any::<u32>(), any::<u64>()).prop_map(|(kind, schema, fingerprint, etag)| {
+        (0..4_usize, any::<u8>(), any::<u32>(), any::<u64>()).prop_map(|(kind, schema, checksum, etag)| {
             Header {
                 kind: [Kind::Value, Kind::Negative, Kind::Lease, Kind::Hold][kind],
                 schema,
-                fingerprint,
+                checksum,
                 etag,
             }
         })

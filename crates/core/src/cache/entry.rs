@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::base::codec::{HEADER, Header, Kind};
+use crate::base::codec::{HEADER, Header, Kind, checksum};
 use crate::base::key::Key;
 use crate::telemetry::Tier;
 
@@ -61,6 +61,8 @@ pub enum Stored {
     Lease { token: u64 },
     /// Fills are refused.
     Hold,
+    /// An entry whose payload is not the copy's.
+    Changed,
     /// Not written by us, or not for this key, or of another schema.
     Corrupt,
 }
@@ -70,23 +72,43 @@ impl Stored {
     pub fn read(key: &Key, schema: u8, bytes: Option<&Bytes>) -> Self {
         let Some(bytes) = bytes else { return Stored::Absent };
         match Header::decode(bytes) {
-            Some(header) if header.fingerprint == key.fingerprint() && header.schema == schema => {
-                match header.kind {
-                    Kind::Value | Kind::Negative => {
-                        Stored::Entry { kind: header.kind, etag: header.etag, payload: bytes.slice(HEADER..) }
-                    }
-                    Kind::Lease => Stored::Lease { token: header.etag },
-                    Kind::Hold => Stored::Hold,
+            Some(header)
+                if header.schema == schema && header.checksum == checksum(key.bytes(), &bytes[HEADER..]) =>
+            {
+                Self::of(&header, bytes.slice(HEADER..))
+            }
+            _ => Stored::Corrupt,
+        }
+    }
+
+    /// Reads the header alone, for comparing it with a copy: `payload` is the copy's. A header that does not
+    /// belong to this payload is another version.
+    pub fn head(key: &Key, schema: u8, bytes: Option<&Bytes>, payload: &Bytes) -> Self {
+        let Some(bytes) = bytes else { return Stored::Absent };
+        match Header::decode(bytes) {
+            Some(header) if header.schema == schema => {
+                let same = header.checksum == checksum(key.bytes(), payload);
+                match Self::of(&header, payload.clone()) {
+                    Stored::Entry { .. } if !same => Stored::Changed,
+                    stored => stored,
                 }
             }
             _ => Stored::Corrupt,
+        }
+    }
+
+    fn of(header: &Header, payload: Bytes) -> Self {
+        match header.kind {
+            Kind::Value | Kind::Negative => Stored::Entry { kind: header.kind, etag: header.etag, payload },
+            Kind::Lease => Stored::Lease { token: header.etag },
+            Kind::Hold => Stored::Hold,
         }
     }
 }
 
 /// The bytes of an entry, lease or hold for `key`.
 pub fn encode(key: &Key, kind: Kind, schema: u8, etag: u64, payload: &[u8]) -> Bytes {
-    Header { kind, schema, fingerprint: key.fingerprint(), etag }.envelope(payload).into()
+    Header { kind, schema, checksum: checksum(key.bytes(), payload), etag }.envelope(payload).into()
 }
 
 #[cfg(test)]
@@ -104,5 +126,11 @@ mod tests {
         assert_eq!(Stored::read(&mine, 2, Some(&bytes)), Stored::Corrupt);
         assert_eq!(Stored::read(&mine, 1, Some(&Bytes::from_static(b"x"))), Stored::Corrupt);
         assert_eq!(Stored::read(&mine, 1, None), Stored::Absent);
+        let cut = bytes.slice(..bytes.len() - 1);
+        assert_eq!(Stored::read(&mine, 1, Some(&cut)), Stored::Corrupt, "an entry that lost its end");
+        let head = Some(bytes.slice(..HEADER));
+        let copy = |payload| Stored::head(&mine, 1, head.as_ref(), &Bytes::from_static(payload));
+        assert!(matches!(copy(b"{}"), Stored::Entry { etag: 7, .. }));
+        assert_eq!(copy(b"[]"), Stored::Changed);
     }
 }

@@ -63,6 +63,9 @@ impl Cache {
             Err(error) => {
                 tracing::debug!(component = "store", reason = ?error, "the store does not answer yet");
                 self.breaker.lock().probe_failed(self.clock.now_ms());
+                // Nobody waits for a store that is not there.
+                self.settled.store(true, Ordering::SeqCst);
+                self.changed.notify_waiters();
             }
         }
     }

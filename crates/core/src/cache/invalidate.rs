@@ -113,7 +113,7 @@ impl Cache {
                 Ok(_) => self.pending.done(key, *ticket),
                 Err(error) => {
                     all = false;
-                    if *error == StoreError::WritesRefused {
+                    if *error == StoreError::WritesRefused && self.pending.waits(key, *ticket) {
                         // No room for a mark: an absent entry sends readers to the source meanwhile.
                         let _ = self.exec(vec![Op::Delete(key.clone())]).await;
                     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::base::codec::Kind;
+use crate::base::key::Key;
 use crate::base::{jitter, limits};
 use crate::store::{Op, Reply, StoreError, StoreResult};
 use crate::telemetry::Tier;
@@ -43,6 +44,36 @@ pub(super) enum Right {
     Answer(Found, u64),
 }
 
+/// Why the version of a companion is not known.
+enum Unreadable {
+    /// Something is there that is not ours.
+    Corrupt,
+    /// The store did not say.
+    Unknown,
+}
+
+/// What the attempts to get one lease have seen.
+#[derive(Default)]
+struct Observed {
+    foreign: Option<(u64, u64)>,
+    absent: u32,
+}
+
+impl Observed {
+    /// For how long this very lease has been seen.
+    fn lease_for_ms(&mut self, token: u64, now_ms: u64) -> u64 {
+        let since = self.foreign.filter(|(known, _)| *known == token).map_or(now_ms, |(_, since)| since);
+        self.foreign = Some((token, since));
+        now_ms.saturating_sub(since)
+    }
+
+    /// Whether the key could not be added and yet was not there, twice.
+    fn absent_again(&mut self) -> bool {
+        self.absent += 1;
+        self.absent > 1
+    }
+}
+
 impl Cache {
     /// The commands that get a lease: with a companion, it is created when absent and read.
     fn leasing(&self, subject: &dyn Subject, lease: &Bytes) -> Vec<Op> {
@@ -56,116 +87,131 @@ impl Cache {
         ops
     }
 
-    /// The companion after `leasing`: version and bytes. `Err` when it cannot be known.
+    /// The companion after `leasing`: version and bytes.
     fn leased_companion(
         &self,
         subject: &dyn Subject,
         replies: &[StoreResult],
-    ) -> Result<Option<(u64, Bytes)>, ()> {
+    ) -> Result<Option<(u64, Bytes)>, Unreadable> {
         let Some(companion) = subject.companion() else { return Ok(None) };
         match replies.get(2) {
             Some(Ok(Reply::Bytes(Some(bytes)))) => match Stored::read(companion, SCHEMA, Some(bytes)) {
                 Stored::Entry { etag, .. } => Ok(Some((etag, bytes.clone()))),
-                _ => Err(()),
+                _ => Err(Unreadable::Corrupt),
             },
-            _ => Err(()),
+            Some(Err(StoreError::WrongType)) => Err(Unreadable::Corrupt),
+            _ => Err(Unreadable::Unknown),
         }
     }
 
     /// Gets the lease, or finds out that it is not to be had, or that the value is there by now.
     pub(super) async fn acquire(&self, subject: &dyn Subject) -> Right {
-        let key = subject.key();
-        if !self.usable(key) || subject.companion().is_some_and(|companion| self.pending.contains(companion))
+        if !self.usable(subject.key())
+            || subject.companion().is_some_and(|companion| self.pending.contains(companion))
         {
             return Right::NoFill;
         }
-        let token = jitter::token();
-        let bytes = encode(key, Kind::Lease, SCHEMA, token, b"");
         let give_up_ms = self.clock.now_ms() + self.times.wait_ms * 2;
-        let mut foreign: Option<(u64, u64)> = None;
-        let mut attempt = 0;
-        loop {
-            let sent = self.sending(subject);
-            let replies = self.exec(self.leasing(subject, &bytes)).await;
-            let companion = self.leased_companion(subject, &replies);
-            let mine = |companion| lease_of(token, bytes.clone(), companion, sent);
-            match (replies.first(), companion) {
-                (Some(Ok(Reply::Done(true))), Ok(companion)) => return Right::Fill(mine(companion)),
-                (Some(Ok(_)), Ok(_)) => {}
-                _ => return Right::NoFill,
+        let mut observed = Observed::default();
+        for attempt in 0_u32.. {
+            if let Some(right) = self.try_acquire(subject, &mut observed).await {
+                return right;
             }
-            let evidence = self.flights.moment();
-            let replies = self.exec(self.reading(subject)).await;
-            let now = self.clock.now_ms();
-            if let Some(Err(StoreError::WrongType)) = replies.first() {
-                // Nothing of ours: removing it is a correct invalidation of whatever it was.
-                self.telemetry.of(key.namespace()).corrupt.up();
-                let _ = self.exec(vec![Op::Delete(key.clone())]).await;
-            } else {
-                let Some((stored, seen)) = self.understand(subject, &replies, sent) else {
-                    return Right::NoFill;
-                };
-                let replace = match stored {
-                    Stored::Absent => false,
-                    Stored::Hold => return Right::NoFill,
-                    Stored::Corrupt => {
-                        self.telemetry.of(key.namespace()).corrupt.up();
-                        true
-                    }
-                    Stored::Entry { kind, etag, payload } => match subject.judge(kind, &payload, seen) {
-                        Verdict::Accept => {
-                            let serial = self.keep(subject, kind, etag, &payload, sent);
-                            return Right::Answer(
-                                Found { kind, etag, payload, serial, tier: Tier::Store },
-                                evidence,
-                            );
-                        }
-                        Verdict::Stale => true,
-                        Verdict::Foreign => return Right::NoFill,
-                    },
-                    Stored::Lease { token } => {
-                        let since =
-                            foreign.filter(|(known, _)| *known == token).map_or(now, |(_, since)| since);
-                        foreign = Some((token, since));
-                        now.saturating_sub(since) >= self.times.wait_ms
-                    }
-                };
-                if let (true, Some(Ok(Reply::Bytes(Some(expected))))) = (replace, replies.into_iter().next())
-                {
-                    match self.take_over(subject, expected, bytes.clone()).await {
-                        Some(Ok(companion)) => return Right::Fill(mine(companion)),
-                        Some(Err(())) => {}
-                        None => return Right::NoFill,
-                    }
-                }
-            }
-            if now >= give_up_ms {
-                return Right::NoFill;
+            if self.clock.now_ms() >= give_up_ms {
+                break;
             }
             let poll = (limits::WAIT_POLL_FIRST_MS << attempt.min(8)).min(limits::WAIT_POLL_CAP_MS);
-            attempt += 1;
             tokio::time::sleep(Duration::from_millis(poll)).await;
         }
+        Right::NoFill
     }
 
-    /// Replaces what was seen by this lease. `None` = the store failed, `Err` = somebody was faster.
-    async fn take_over(
-        &self,
-        subject: &dyn Subject,
-        expected: Bytes,
-        lease: Bytes,
-    ) -> Option<Result<Option<(u64, Bytes)>, ()>> {
+    /// One attempt, with a token of its own; `None` = wait and try again.
+    async fn try_acquire(&self, subject: &dyn Subject, observed: &mut Observed) -> Option<Right> {
+        let key = subject.key();
+        let token = jitter::token();
+        let bytes = encode(key, Kind::Lease, SCHEMA, token, b"");
+        let sent = self.sending(subject);
+        let replies = self.exec(self.leasing(subject, &bytes)).await;
+        match (replies.first(), self.leased_companion(subject, &replies)) {
+            (Some(Ok(Reply::Done(true))), Ok(companion)) => {
+                return Some(Right::Fill(lease_of(token, bytes, companion, sent)));
+            }
+            (Some(Ok(_)), Ok(_)) => {}
+            (Some(Ok(_)), Err(Unreadable::Corrupt)) => {
+                let companion = subject.companion().map(|companion| Op::Delete(companion.clone()));
+                self.remove_foreign(
+                    key,
+                    companion.into_iter().chain([Op::Release { key: key.clone(), expected: bytes }]),
+                )
+                .await;
+                return None;
+            }
+            _ => return Some(Right::NoFill),
+        }
+        let evidence = self.flights.moment();
+        let replies = self.exec(self.reading(subject)).await;
+        if let Some(Err(StoreError::WrongType)) = replies.first() {
+            self.remove_foreign(key, [Op::Delete(key.clone())]).await;
+            return None;
+        }
+        let Some((stored, companion)) = self.understand(subject, &replies, None, sent) else {
+            return Some(Right::NoFill);
+        };
+        let replace = match stored {
+            Stored::Absent if observed.absent_again() => {
+                // Not to be added and yet not there: something that a multiple read passes over in silence.
+                self.remove_foreign(key, [Op::Delete(key.clone())]).await;
+                false
+            }
+            Stored::Absent | Stored::Changed => false,
+            Stored::Hold => return Some(Right::NoFill),
+            Stored::Corrupt => {
+                self.telemetry.of(key.namespace()).corrupt.up();
+                true
+            }
+            Stored::Entry { kind, etag, payload } => match subject.judge(kind, &payload, companion) {
+                Verdict::Accept => {
+                    let serial = self.keep(subject, kind, etag, &payload, sent);
+                    return Some(Right::Answer(
+                        Found { kind, etag, payload, serial, tier: Tier::Store },
+                        evidence,
+                    ));
+                }
+                Verdict::Stale => true,
+                Verdict::Foreign => return Some(Right::NoFill),
+            },
+            Stored::Lease { token } => {
+                observed.lease_for_ms(token, self.clock.now_ms()) >= self.times.wait_ms
+            }
+        };
+        let Some(Ok(Reply::Bytes(Some(expected)))) = replies.into_iter().next().filter(|_| replace) else {
+            return None;
+        };
+        self.take_over(subject, expected, sent).await
+    }
+
+    /// Removes what is not ours under a key of ours, which is a correct invalidation of whatever it was.
+    async fn remove_foreign(&self, key: &Key, ops: impl IntoIterator<Item = Op>) {
+        self.telemetry.of(key.namespace()).corrupt.up();
+        self.exec(ops.into_iter().collect()).await;
+    }
+
+    /// Replaces what was seen by a lease of its own token; `None` = somebody was faster.
+    async fn take_over(&self, subject: &dyn Subject, expected: Bytes, sent: Sent) -> Option<Right> {
         let key = subject.key().clone();
-        let mut ops = self.leasing(subject, &lease);
-        ops[0] = Op::Swap { key, expected, value: lease.clone(), ttl_ms: self.times.lease_ms };
+        let token = jitter::token();
+        let bytes = encode(&key, Kind::Lease, SCHEMA, token, b"");
+        let mut ops = self.leasing(subject, &bytes);
+        ops[0] = Op::Swap { key, expected, value: bytes.clone(), ttl_ms: self.times.lease_ms };
         let replies = self.exec(ops).await;
         match (replies.first(), self.leased_companion(subject, &replies)) {
             (Some(Ok(Reply::Done(true))), Ok(companion)) => {
                 self.telemetry.of(subject.key().namespace()).takeovers.up();
-                Some(Ok(companion))
+                Some(Right::Fill(lease_of(token, bytes, companion, sent)))
             }
-            (Some(Ok(_)), Ok(_)) => Some(Err(())),
-            _ => None,
+            (Some(Ok(_)), Ok(_)) => None,
+            _ => Some(Right::NoFill),
         }
     }
 

@@ -54,6 +54,11 @@ impl Pending {
         self.count.store(map.effects.len(), Ordering::SeqCst);
     }
 
+    /// Whether this very invalidation still waits.
+    pub fn waits(&self, key: &Key, ticket: Ticket) -> bool {
+        self.map.lock().effects.get(key).is_some_and(|(number, _)| *number == ticket.0)
+    }
+
     /// Whether the store must not be believed about `key`.
     pub fn contains(&self, key: &Key) -> bool {
         self.count.load(Ordering::SeqCst) > 0 && self.map.lock().effects.contains_key(key)

@@ -185,6 +185,8 @@ impl Cache {
             opened
         };
         if opened {
+            // What was announced meanwhile may not be heard: only the next message proves the opposite.
+            self.heard_ms.store(0, Ordering::SeqCst);
             self.telemetry.breaker_opened.up();
             tracing::warn!(component = "store", reason = ?error, "the store is out of service");
             self.wake.notify_one();

@@ -131,7 +131,7 @@ impl Cache {
     /// Understands the replies to what `look` asked.
     pub fn judge(&self, subject: &dyn Subject, look: Look, replies: &[StoreResult]) -> Judged {
         let Look { near, mut asked, .. } = look;
-        let Some((stored, companion)) = self.understand(subject, replies, asked.sent) else {
+        let Some((stored, companion)) = self.understand(subject, replies, near.as_deref(), asked.sent) else {
             return Judged::Miss(asked);
         };
         let mut seen = Seen { lease: None, companion };
@@ -159,6 +159,7 @@ impl Cache {
                 }
             }
             (Stored::Lease { token }, _) => seen.lease = Some(token),
+            (Stored::Changed, _) => return Judged::Changed(asked),
             (Stored::Absent | Stored::Hold | Stored::Corrupt, _) => {}
         }
         asked.saw = Some(seen);
@@ -170,10 +171,14 @@ impl Cache {
         &self,
         subject: &dyn Subject,
         replies: &[StoreResult],
+        near: Option<&NearEntry>,
         sent: Sent,
     ) -> Option<(Stored, Option<u64>)> {
         let Some(Ok(Reply::Bytes(bytes))) = replies.first() else { return None };
-        let stored = Stored::read(subject.key(), SCHEMA, bytes.as_ref());
+        let stored = match near {
+            Some(near) => Stored::head(subject.key(), SCHEMA, bytes.as_ref(), &near.payload),
+            None => Stored::read(subject.key(), SCHEMA, bytes.as_ref()),
+        };
         let companion = match (subject.companion(), replies.get(1)) {
             (None, _) => None,
             (Some(key), Some(Ok(Reply::Bytes(bytes)))) => match Stored::read(key, SCHEMA, bytes.as_ref()) {

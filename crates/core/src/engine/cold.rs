@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use crate::base::error::{Code, Error};
-use crate::base::key::{Key, Namespace};
 use crate::base::jitter;
+use crate::base::key::{Key, Namespace};
 use crate::cache::entry::encode;
 use crate::cache::policy::{SCHEMA, Subject};
 use crate::cache::tiered::Judged;

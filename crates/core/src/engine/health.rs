@@ -1,15 +1,20 @@
 //! What the engine says of itself: health, metrics, Prometheus text. Read-only.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::base::error::{Code, Error};
 use crate::base::key::Namespace;
 use crate::store::Store;
 use crate::store::breaker::State;
 use crate::telemetry::{Histogram, prometheus};
 
 use super::Core;
+
+/// Longest wait of a health check for the database.
+const PING_MS: u64 = 500;
 
 /// State of one tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +55,7 @@ impl Core {
 
     /// Asks the source and reports every tier.
     pub async fn health(&self) -> Health {
-        let source_error = if self.source.configured() { self.source.ping().await.err() } else { None };
+        let source_error = if self.source.configured() { self.ping().await.err() } else { None };
         let source = match (&source_error, self.source.configured()) {
             (_, false) => Component::Off,
             (Some(_), true) => Component::Down,
@@ -111,6 +116,15 @@ impl Core {
             "near": { "entries": entries, "bytes": bytes, "capacityBytes": capacity },
         });
         Health { store, source, details }
+    }
+
+    /// A health check must not hang with what it checks.
+    async fn ping(&self) -> Result<(), Error> {
+        let limit = Duration::from_millis(PING_MS);
+        let late = || {
+            Error::new(Code::SourceUnavailable, format!("the database did not answer within {PING_MS} ms"))
+        };
+        tokio::time::timeout(limit, self.source.ping()).await.unwrap_or_else(|_| Err(late()))
     }
 
     /// As `MetricsSnapshot` of the TypeScript surface.

@@ -18,7 +18,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use sqlx::Postgres;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::base::clock::Clock;
@@ -30,6 +30,10 @@ use statements::{Statement, Statements};
 
 pub use token::Revocation;
 pub use user::User;
+
+/// How much longer than the caller a statement may take before its connection is given up: the server ends it
+/// 500 ms after the deadline by itself.
+const ENDING_MS: u64 = 1_500;
 
 /// How the source is reached.
 pub struct Options {
@@ -54,9 +58,9 @@ pub struct Source {
     application: Option<PgPool>,
     analytics: Option<PgPool>,
     statements: Statements,
-    counts: [AtomicUsize; Statement::ALL.len()],
+    counts: Arc<[AtomicUsize; Statement::ALL.len()]>,
     options: Options,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
     queued: AtomicUsize,
     gate: Mutex<Gate>,
     clock: Clock,
@@ -86,7 +90,7 @@ impl Source {
             analytics,
             statements,
             counts: Default::default(),
-            permits: Semaphore::new(options.bulkhead),
+            permits: Arc::new(Semaphore::new(options.bulkhead)),
             queued: AtomicUsize::new(0),
             gate: Mutex::new(Gate::default()),
             options,
@@ -136,38 +140,49 @@ impl Source {
         }
     }
 
-    /// Runs one statement on the application database.
+    /// Runs one statement on the application database. It goes on in a task of its own when the caller's time
+    /// is over: its connection is busy until the server has ended it, and must count as such.
     async fn run<T, F>(&self, statement: Statement, query: F) -> Result<T, Error>
     where
-        F: for<'c> FnOnce(&'c mut PgConnection, Prepared<'c>) -> Reading<'c, T> + Send,
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut PgConnection, Prepared<'c>) -> Reading<'c, T> + Send + 'static,
     {
-        let Some(pool) = &self.application else {
+        let Some(pool) = self.application.clone() else {
             return Err(unavailable("no database is configured: set DATABASE_URL"));
         };
         if !self.gate.lock().enter(self.clock.now_ms()) {
             return Err(unavailable("the database did not answer a moment ago"));
         }
         let until = Instant::now() + Duration::from_millis(self.options.deadline_ms);
-        let _permit = self.permit(until).await?;
-        let mut connection = match tokio::time::timeout_at(until, pool.acquire()).await {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => return Err(self.unreachable(&error)),
-            Err(_) => return Err(self.unreachable(&sqlx::Error::PoolTimedOut)),
-        };
-        self.telemetry.statements.up();
-        self.counts[statement as usize].fetch_add(1, Ordering::Relaxed);
-        // Behind a transaction pooler the next statement may meet another server, which has no such name.
-        let text = sqlx::AssertSqlSafe(self.statements.text(statement));
-        let prepared = sqlx::query(text).persistent(!self.options.pooled);
-        match tokio::time::timeout_at(until, query(&mut connection, prepared)).await {
-            Ok(Ok(value)) => {
+        let permit = self.permit(until).await?;
+        let (telemetry, counts) = (self.telemetry.clone(), self.counts.clone());
+        let text = self.statements.text(statement);
+        let (pooled, longest) = (self.options.pooled, self.options.deadline_ms + ENDING_MS);
+        let work = tokio::spawn(async move {
+            let _permit = permit;
+            let mut connection = pool.acquire().await?;
+            telemetry.statements.up();
+            counts[statement as usize].fetch_add(1, Ordering::Relaxed);
+            // Behind a transaction pooler the next statement may meet another server, which has no such name.
+            let prepared = sqlx::query(sqlx::AssertSqlSafe(text)).persistent(!pooled);
+            match tokio::time::timeout(Duration::from_millis(longest), query(&mut connection, prepared)).await
+            {
+                Ok(result) => result,
+                Err(_) => {
+                    // The server did not end it either: the connection is not fit for use any more.
+                    drop(connection.detach());
+                    Err(sqlx::Error::PoolTimedOut)
+                }
+            }
+        });
+        match tokio::time::timeout_at(until, work).await {
+            Ok(Ok(Ok(value))) => {
                 self.gate.lock().answered();
                 Ok(value)
             }
-            Ok(Err(error)) => Err(self.failed(&error)),
+            Ok(Ok(Err(error))) => Err(self.failed(&error)),
+            Ok(Err(_)) => Err(Error::new(Code::Internal, "a statement's task failed")),
             Err(_) => {
-                // The reply may still come: a connection in that state must not be used again.
-                drop(connection.detach());
                 self.telemetry.source_errors.up();
                 self.telemetry.source_timeouts.up();
                 self.gate.lock().late(self.clock.now_ms());
@@ -176,15 +191,15 @@ impl Source {
         }
     }
 
-    async fn permit(&self, until: Instant) -> Result<tokio::sync::SemaphorePermit<'_>, Error> {
-        if let Ok(permit) = self.permits.try_acquire() {
+    async fn permit(&self, until: Instant) -> Result<OwnedSemaphorePermit, Error> {
+        if let Ok(permit) = self.permits.clone().try_acquire_owned() {
             return Ok(permit);
         }
         if self.queued.fetch_add(1, Ordering::Relaxed) >= self.options.queue {
             self.queued.fetch_sub(1, Ordering::Relaxed);
             return Err(Error::new(Code::Overloaded, "too many reads wait for the database already"));
         }
-        let permit = tokio::time::timeout_at(until, self.permits.acquire()).await;
+        let permit = tokio::time::timeout_at(until, self.permits.clone().acquire_owned()).await;
         self.queued.fetch_sub(1, Ordering::Relaxed);
         match permit {
             Ok(Ok(permit)) => Ok(permit),

@@ -40,7 +40,7 @@ impl Source {
 
     /// Inserts a revocation; false when the token was revoked before.
     pub async fn blacklist_token(&self, row: Revocation) -> Result<bool, Error> {
-        self.run(Statement::BlacklistToken, |connection, query| {
+        self.run(Statement::BlacklistToken, move |connection, query| {
             Box::pin(async move {
                 let done = query
                     .bind(row.jti)

@@ -149,7 +149,10 @@ impl Topology {
             .enumerate()
             .filter(|(index, _)| !self.clustered() || self.owners.contains(&(*index as u16)));
         let pings = used.map(|(_, link)| link.command(&ping, limit));
-        futures_util::future::join_all(pings).await.iter().all(|pong| pong.is_ok())
+        futures_util::future::join_all(pings)
+            .await
+            .iter()
+            .all(|pong| pong.as_ref().is_ok_and(|pong| wire::text(pong) == Some("PONG")))
     }
 }
 
