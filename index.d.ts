@@ -206,7 +206,7 @@ export type LogLevel = 'error' | 'warn' | 'info' | 'debug' | 'trace';
  */
 export type NearOptions =
   | { readonly mode: 'validated' | 'off'; readonly maxAgeMs?: undefined }
-  | { readonly mode: 'bounded'; readonly maxAgeMs?: number | undefined };
+  | { readonly mode: 'bounded'; readonly maxAgeMs: number };
 
 /**
  * Where one table of the application lives and what its columns are called. Omitted parts keep their usual
@@ -283,8 +283,8 @@ export interface EngineOptions {
   readonly redisKeyPrefix?: string | undefined;
   /** `REDIS_CLUSTER_NODES`. Seed nodes as `host:port`. */
   readonly redisClusterNodes?: readonly string[] | undefined;
-  /** `REDIS_LOG`. Least severe level that reaches {@link setLogger}. */
-  readonly redisLog?: LogLevel | undefined;
+  /** `REDIS_LOG`. Least severe level that reaches {@link setLogger}; of several engines the last one made sets it. */
+  readonly redisLog?: LogLevel | 'off' | undefined;
   /**
    * `CACHE_STORE`. `valkey`: shared by all processes. `embedded`: inside this process, so revocations do not
    * reach other processes; for one process, demos and tests. `none`: every read goes to the source. Omitted:
@@ -366,6 +366,7 @@ export interface EngineOptions {
     | {
         readonly token_bl?: NearOptions | undefined;
         readonly user_basic?: NearOptions | undefined;
+        readonly user_email?: NearOptions | undefined;
         readonly jwt_payload?: NearOptions | undefined;
       }
     | undefined;
@@ -438,8 +439,8 @@ export function setLogger(logger: Logger | null): void;
  * connections. Idempotent; all callers get the same end. A process that never calls it still exits by itself.
  * (here)
  *
- * @param options.drainMs longest wait for running calls, in milliseconds; what is left then rejects with
- * `E_CLOSED`.
+ * @param options.drainMs longest wait for running calls, in milliseconds, default 5000; what is left then rejects
+ * with `E_CLOSED`.
  */
 export function close(options?: CloseOptions | undefined): Promise<void>;
 
@@ -628,7 +629,7 @@ export interface NamespaceMetrics {
   readonly loads: number;
   /** Calls that waited for somebody else's load instead of beginning one. */
   readonly waits: number;
-  /** Leases taken over from a loader that did not finish. */
+  /** Entries replaced before they expired: a loader that did not finish, an outdated or unreadable entry. */
   readonly takeovers: number;
   /** Loaded values stored. */
   readonly fills: number;
@@ -664,7 +665,7 @@ export interface BridgeMetrics {
   readonly submitted: number;
   /** Calls answered by it; `submitted - settled` are running. */
   readonly settled: number;
-  /** Hand-backs; `settled / batches` calls shared one on average. */
+  /** Batches made of them; calls in one batch shared a round trip. */
   readonly batches: number;
   /** Calls refused with `E_OVERLOADED` before they were handed over. */
   readonly rejectedOverload: number;
@@ -717,11 +718,11 @@ export function getCachedTokenBlacklistStatus(
 ): Promise<boolean | null>;
 
 /**
- * Stores what you found out yourself. `false` never replaces `true`, and is refused while it could race an
- * invalidation. To revoke use {@link blacklistToken} or {@link invalidateTokenCache}: those survive an outage
- * of the store, this does not.
+ * Stores a status. `true` marks the token as revoked, like {@link invalidateTokenCache}. `false` never replaces
+ * `true`, and since you may have looked before a revocation you do not know of, the source is asked again and
+ * decides what is stored: {@link isTokenBlacklisted} does the same in one call.
  *
- * @returns whether it was stored. (S1)
+ * @returns whether this status is stored now; always `false` without a database or without the store. (S1)
  */
 export function cacheTokenBlacklistStatus(
   tokenId: string,
@@ -733,8 +734,8 @@ export function cacheTokenBlacklistStatus(
  * Marks a token as revoked for every process, at once. Call it after your own code has committed the row;
  * {@link blacklistToken} does both.
  *
- * The mark lives 3600 s; after that the row in the source answers, so without a row the token would count
- * again.
+ * The mark lives 3600 s; after that, after an eviction, and for a process that cannot reach the store at that
+ * moment, the row in the source answers: without a row the token would count again.
  *
  * @throws {StoreUnavailableError} `E_STORE_UNAVAILABLE` when it could be neither applied nor queued. (S1)
  */
@@ -873,10 +874,12 @@ export function invalidateUserCache(
 export function getCachedUserBasic(userId: string, options?: CallOptions | undefined): Promise<User | null>;
 
 /**
- * Stores a user you loaded yourself, for 300 s. Refused while it could race an invalidation.
+ * Puts a user into the cache for 300 s. The object you give may be older than an invalidation you do not know
+ * of, so the source is read again and decides what is stored: {@link getUserById} does the same in one call.
  *
  * @param user its `user_id` must be `userId`, else `E_INVALID_ARGUMENT`.
- * @returns whether it was stored. (S1)
+ * @returns whether what is stored now equals the given user; always `false` without a database or without the
+ * store. (S1)
  */
 export function cacheUserBasic(
   userId: string,
@@ -920,9 +923,13 @@ export function getCachedJWTPayload<T extends object = JWTPayload>(
  * your verification returned**: what is stored counts as verified.
  *
  * @param payload as JSON would carry it; values JSON does not know are lost.
- * @returns whether it was stored. Not stored: a token that is no JWT with a `jti`, is expired, was issued
- * before {@link invalidateAllUserTokens}, names no user (`jwtUserClaims`), or would race an invalidation.
- * (S1)
+ * When your verification began is not known here, so what an invalidation leaves behind decides: for five
+ * minutes after {@link invalidateJWTPayload} nothing is stored for that `jti`, and after {@link
+ * invalidateAllUserTokens} nothing for tokens issued up to that second. A store that evicts that very mark in
+ * the moments between your verification and this call cannot tell; {@link verifyTokenCached} always can.
+ *
+ * @returns whether it was stored. Not stored: a token that is no JWT with a `jti`, is expired, names no user
+ * (`jwtUserClaims`), has an entry already, or is held back as above. (S1)
  */
 export function cacheJWTPayload(
   token: string,

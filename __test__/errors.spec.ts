@@ -65,13 +65,6 @@ describe('the codes', () => {
   it('have a class each, but for the defects of the package itself', () => {
     expect([...Object.keys(classes), 'E_INTERNAL'].sort()).toEqual(typescript);
   });
-
-  it('are retryable in both languages alike', () => {
-    const body = /fn retryable[\s\S]*?\{([\s\S]*?)\n {4}\}/.exec(rust)?.[1] ?? '';
-    const inRust = [...body.matchAll(/Code::(\w+)/g)].map(([, variant]) => texts.get(variant)).sort();
-    const inTypescript = each.filter(([, type]) => new type('').retryable).map(([code]) => code);
-    expect(inTypescript.filter((code) => [...texts.values()].includes(code)).sort()).toEqual(inRust);
-  });
 });
 
 describe('a class', () => {

@@ -7,7 +7,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { BcosCacheError, type Engine, type EngineOptions } from '../index.js';
 import { type Server, startValkey } from './servers/index.mjs';
 import { type Database, Databases } from './support/database.js';
-import { Engines, outcome, statementsOf, until } from './support/engines.js';
+import { Engines, outcome, until } from './support/engines.js';
 import {
   calling,
   complaint,
@@ -230,9 +230,8 @@ describe.each(troubles)('Postgres $name', ({ begin }) => {
   });
 });
 
-it('getHealth tells what the last operations saw, at once and without asking anybody', async () => {
+it('getHealth tells whether the database answers, without hanging with it', async () => {
   await engine.getUserById(world.user.user_id);
-  expect(await statementsOf(engine, () => engine.getHealth())).toBe(0);
   expect((await engine.getHealth()).source.status).toBe('healthy');
   await databases.server.pause();
   try {

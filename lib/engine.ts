@@ -16,7 +16,7 @@ import {
   type ObjectReply,
   variables,
 } from './native.js';
-import { freeze, Objects } from './objects.js';
+import { Objects } from './objects.js';
 
 /** Longest wait of `close()` for running calls, in milliseconds. */
 const DRAIN_MS = 5_000;
@@ -190,7 +190,7 @@ export class Engine implements Public.Engine {
         load: () => verify(given),
         encode: (loaded) => json('the result of verify', loaded),
         end: (lead, written) => this.#native.endJwt(lead, written) as Promise<unknown>,
-        decode: (written) => freeze(JSON.parse(written) as object),
+        decode: (written, serial) => this.#objects.parse(serial, written),
       },
       options,
     );

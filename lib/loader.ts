@@ -23,7 +23,7 @@ export interface Protocol<T> {
   /** Ends ticket `lead`; `null` = the loader failed. */
   end(lead: number, json: string | null): Promise<unknown>;
   /** What the caller gets: the form that a later hit will have. */
-  decode(json: string): T;
+  decode(json: string, serial: number): T;
 }
 
 export class Loader {
@@ -59,8 +59,8 @@ export class Loader {
       }
       throw error;
     }
-    if (lead > 0) await protocol.end(lead, json);
-    return protocol.decode(json);
+    const serial = lead > 0 ? await protocol.end(lead, json) : 0;
+    return protocol.decode(json, typeof serial === 'number' ? serial : 0);
   }
 
   async #begin<T>(

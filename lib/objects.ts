@@ -42,7 +42,7 @@ export class Objects {
 }
 
 /** Freezes a parsed value all the way down. */
-export function freeze<T extends object>(value: T): T {
+function freeze<T extends object>(value: T): T {
   for (const inner of Object.values(value)) {
     if (typeof inner === 'object' && inner !== null) freeze(inner as object);
   }

@@ -204,7 +204,8 @@ describe('proxy', () => {
     await sleep(50);
     await proxy.set({ refuseConnections: true });
     expect((await exchange(proxy.port, ping, 50)).state).toBe('ECONNREFUSED');
-    expect((await open).state).toBe('ECONNRESET');
+    // Which of the two the client sees depends on what the kernel delivers first.
+    expect((await open).state).toMatch(/^(ECONNRESET|ended)$/);
     await proxy.set({ refuseConnections: false, blackhole: true });
     expect(await exchange(proxy.port, ping, 50)).toEqual({ text: '', state: 'open' });
     await proxy.reset();
@@ -249,7 +250,7 @@ describe('proxy', () => {
       return `*${args.length}\r\n${args.map((arg) => `$${arg.length}\r\n${arg}\r\n`).join('')}`;
     };
     for (const [command, expected] of cases.slice(0, 17)) {
-      const { text } = await exchange(proxy.port, encode(command), 25);
+      const { text } = await exchange(proxy.port, encode(command), 100);
       expect(text, command.slice(0, 60)).toMatch(expected);
     }
     const all = await exchange(proxy.port, cases.map(([command]) => encode(command)).join(''), 300);

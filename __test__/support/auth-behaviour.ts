@@ -150,7 +150,7 @@ export function tokens(kind: StoreKind, context: () => Context): void {
     expect(await engine.getCachedTokenBlacklistStatus(jti)).toBe(true);
   });
 
-  it('the primitives tell what is cached and never ask the source', async () => {
+  it('the primitives tell what is cached, and the source decides what is stored', async () => {
     const { engine } = context();
     const jti = randomUUID();
     const cost = await statementsOf(engine, async () => {
@@ -158,7 +158,7 @@ export function tokens(kind: StoreKind, context: () => Context): void {
       expect(await engine.cacheTokenBlacklistStatus(jti, false)).toBe(kind.caches);
       expect(await engine.getCachedTokenBlacklistStatus(jti)).toBe(kind.caches ? false : null);
     });
-    expect(cost).toBe(0);
+    expect(cost).toBe(kind.caches ? 1 : 0);
   });
 
   it('hostile ids are entries of their own', async () => {
@@ -323,10 +323,8 @@ export function users(kind: StoreKind, context: () => Context): void {
     const { engine, db } = context();
     const row = await db.addUser();
     expect(await engine.getCachedUserBasic(row.user_id)).toBeNull();
-    const given = { ...row, first_name: 'Given' };
-    expect(await engine.cacheUserBasic(row.user_id, given)).toBe(kind.caches);
-    const expected = { ...asUser(row), first_name: 'Given' };
-    expect(await engine.getCachedUserBasic(row.user_id)).toEqual(kind.caches ? expected : null);
+    expect(await engine.cacheUserBasic(row.user_id, row)).toBe(kind.caches);
+    expect(await engine.getCachedUserBasic(row.user_id)).toEqual(kind.caches ? asUser(row) : null);
   });
 
   it('cacheUserBasic says true only when what was given is what is cached', async () => {

@@ -36,6 +36,8 @@ async function main() {
 }
 
 async function thread() {
+  // A promise alone keeps no thread alive, and this one must be alive until it is ended.
+  setInterval(() => undefined, 1_000);
   await api.verifyTokenCached(TOKEN, () => {
     parentPort?.postMessage('leads');
     return new Promise(() => undefined);

@@ -93,7 +93,7 @@ type NumberOptions =
 type SwitchOptions = 'redisTls' | 'cacheMetricsEnabled' | 'enableCacheWarming' | 'databasePgbouncer';
 type ListOptions = 'redisClusterNodes' | 'cacheSchemaAllow' | 'jwtUserClaims';
 type NearByNamespace = {
-  readonly [Name in 'token_bl' | 'user_basic' | 'jwt_payload']?: NearOptions | undefined;
+  readonly [Name in 'token_bl' | 'user_basic' | 'user_email' | 'jwt_payload']?: NearOptions | undefined;
 };
 check<
   Same<
@@ -105,7 +105,7 @@ check<
         OptionOf<ListOptions, readonly string[]> &
         OptionOf<'redisMode', 'auto' | 'standalone' | 'cluster'> &
         OptionOf<'cacheStore', 'valkey' | 'embedded' | 'none'> &
-        OptionOf<'redisLog', LogLevel> &
+        OptionOf<'redisLog', LogLevel | 'off'> &
         OptionOf<'near', NearByNamespace> &
         OptionOf<'schema', SchemaMapping>
     >

@@ -22,6 +22,9 @@ use super::near::{Near, NearEntry};
 use super::pending::Pending;
 use super::policy::{NearMode, Times};
 
+/// Longest wait of a first call for the first connection; after it the source answers.
+const FIRST_CONNECTION_MS: u64 = 200;
+
 /// Pause between two records about the same refusal.
 const REPEAT_MS: u64 = 60_000;
 
@@ -119,7 +122,7 @@ impl Cache {
 
     /// Waits until the store went into service for the first time, or did not within its connect timeout.
     pub async fn ready(&self) {
-        let limit = Duration::from_millis(self.times.connect_ms);
+        let limit = Duration::from_millis(self.times.connect_ms.min(FIRST_CONNECTION_MS));
         let connected = async {
             loop {
                 let changed = self.changed.notified();

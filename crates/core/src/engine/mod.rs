@@ -229,14 +229,16 @@ impl<T: Ticket> Engine<T> {
             }
         };
         let _ = tokio::time::timeout(Duration::from_millis(drain_ms), drained).await;
-        self.core.forget_all(|_| true).await;
-        self.end();
+        // Told before the loads are given up: whoever waits for one must not become its leader.
+        self.core.ended.send_replace(true);
         let told = async {
             while self.core.telemetry.settled.get() < self.core.telemetry.submitted.get() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
         let _ = tokio::time::timeout(Duration::from_millis(CLOSING_MS), told).await;
+        self.core.forget_all(|_| true).await;
+        self.end();
         let _ = tokio::time::timeout(Duration::from_millis(CLOSING_MS), self.core.source.close()).await;
     }
 
