@@ -6,6 +6,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::base::limits;
 use crate::store::valkey::Listener;
 use crate::store::{Op, Store};
@@ -77,7 +79,7 @@ impl Cache {
             return;
         }
         if self.listens() {
-            let _ = self.exec(vec![Op::Announce(self.announcement(std::iter::empty()))]).await;
+            let _ = self.exec(vec![Op::Announce(self.heartbeat())]).await;
         } else if let Err(error) = self.store.probe().await {
             self.store_failed(&error);
         }
@@ -96,16 +98,33 @@ impl Cache {
     }
 }
 
+impl Cache {
+    fn heartbeat(&self) -> Bytes {
+        let beat = format!("{}\n\u{1}{} {}", self.keys.channel(), self.instance, self.clock.now_ms());
+        beat.into_bytes().into()
+    }
+
+    /// When an own heartbeat was sent; `None` for those of others and for keys.
+    fn beat_ms(&self, line: &[u8]) -> Option<u64> {
+        let (instance, ms) = std::str::from_utf8(line.strip_prefix(b"\x01")?).ok()?.split_once(' ')?;
+        (instance.parse::<u64>().ok()? == self.instance).then(|| ms.parse().ok())?
+    }
+}
+
 impl Listener for Cache {
     fn gap(&self) {
+        self.heard_ms.store(0, Ordering::SeqCst);
         self.near.clear();
-        self.heard_ms.store(self.clock.now_ms().max(1), Ordering::SeqCst);
     }
 
     fn message(&self, payload: &[u8]) {
-        for key in payload.split(|byte| *byte == b'\n').filter_map(|bytes| self.keys.parse(bytes)) {
-            self.void_here(&key);
+        for line in payload.split(|byte| *byte == b'\n') {
+            if let Some(key) = self.keys.parse(line) {
+                self.void_here(&key);
+            } else if let Some(ms) = self.beat_ms(line) {
+                // Its own time, not now: a message that was held up on the way says nothing about the present.
+                self.heard_ms.store(ms.max(1), Ordering::SeqCst);
+            }
         }
-        self.heard_ms.store(self.clock.now_ms().max(1), Ordering::SeqCst);
     }
 }

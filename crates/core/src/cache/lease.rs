@@ -160,8 +160,7 @@ impl Cache {
         };
         let replace = match stored {
             Stored::Absent if observed.absent_again() => {
-                // Not to be added and yet not there: something that a multiple read passes over in silence.
-                self.remove_foreign(key, [Op::Delete(key.clone())]).await;
+                self.look_for_foreign(key).await;
                 false
             }
             Stored::Absent | Stored::Changed => false,
@@ -189,6 +188,13 @@ impl Cache {
             return None;
         };
         self.take_over(subject, expected, sent).await
+    }
+
+    /// Not to be added and yet not there, twice: perhaps something that a multiple read passes over in silence.
+    async fn look_for_foreign(&self, key: &Key) {
+        if let Some(Err(StoreError::WrongType)) = self.exec(vec![Op::Head(key.clone())]).await.first() {
+            self.remove_foreign(key, [Op::Delete(key.clone())]).await;
+        }
     }
 
     /// Removes what is not ours under a key of ours, which is a correct invalidation of whatever it was.

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use crate::base::clock::Clock;
 use crate::base::key::{Key, Keys, Namespace};
-use crate::base::limits;
+use crate::base::{jitter, limits};
 use crate::store::breaker::{Breaker, State};
 use crate::store::{Op, Replies, Store, StoreError};
 use crate::telemetry::Telemetry;
@@ -57,10 +57,13 @@ pub struct Cache {
     pub(super) wake: Notify,
     /// Woken by the guard whenever the store goes into service or a replay ends.
     pub(super) changed: Notify,
-    /// Monotonic time of the last announcement heard; 0 = not subscribed.
+    /// Monotonic time at which the last own heartbeat that was heard had been sent: everything announced before
+    /// it has been heard too. 0 = nothing is known.
     pub(super) heard_ms: AtomicU64,
     /// When a refusal was logged last.
     spoke_ms: AtomicU64,
+    /// Tells this instance's heartbeats from those of others.
+    pub(super) instance: u64,
 }
 
 impl Cache {
@@ -92,6 +95,7 @@ impl Cache {
             changed: Notify::new(),
             heard_ms: AtomicU64::new(0),
             spoke_ms: AtomicU64::new(0),
+            instance: jitter::token(),
         }
     }
 
