@@ -199,7 +199,7 @@ export type LogLevel = 'error' | 'warn' | 'info' | 'debug' | 'trace';
 /**
  * How the near cache of one namespace may answer.
  * - `validated` (default): the value is kept in this process and its version is checked with the store on
- *   every read. Never older than the last acknowledged invalidation; no payload is transferred or parsed.
+ *   every read. Never older than the last acknowledged invalidation; an unchanged object is not parsed again.
  * - `bounded`: served without a round trip for at most `maxAgeMs`. An invalidation elsewhere is pushed, but
  *   may arrive up to `maxAgeMs` late. Not used while the subscription is unhealthy.
  * - `off`: every read asks the store.

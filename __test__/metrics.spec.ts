@@ -240,8 +240,18 @@ describe('what was sent', () => {
     const after = engine.getMetrics().store;
     expect([after.commands - before.commands, after.roundTrips - before.roundTrips]).toEqual([10, 10]);
     const stats = String(await store.command('INFO', 'commandstats'));
-    expect(stats).toContain('cmdstat_getrange:calls=10,');
-    expect(stats).not.toMatch(/cmdstat_(get|mget|set|eval|evalsha):/);
+    // A small entry is read whole to validate the near copy: whole reads share one command.
+    expect(stats).toContain('cmdstat_get:calls=10,');
+    expect(stats).not.toMatch(/cmdstat_(getrange|mget|set|eval|evalsha):/);
+  });
+
+  it('a large near copy is validated by the header alone', async () => {
+    const token = signed({ ...claimsOf(randomUUID()), wide: 'x'.repeat(2_000) });
+    await engine.verifyTokenCached(token, () => ({ wide: 'x'.repeat(2_000) }));
+    await engine.verifyTokenCached(token, () => ({}));
+    await store.command('CONFIG', 'RESETSTAT');
+    for (let round = 0; round < 10; round += 1) await engine.verifyTokenCached(token, () => ({}));
+    expect(String(await store.command('INFO', 'commandstats'))).toContain('cmdstat_getrange:calls=10,');
   });
 
   it('round trips: calls of one turn share them', async () => {

@@ -30,8 +30,8 @@ const lies: readonly { lie: Lie; every: number }[] = [
   { lie: 'repeat', every: 11 },
   { lie: 'lose', every: 11 },
   // One single lie in a long stream: everything after it is out of step.
-  { lie: 'repeat', every: 400 },
-  { lie: 'lose', every: 400 },
+  { lie: 'repeat', every: 40 },
+  { lie: 'lose', every: 40 },
 ];
 
 const nearModes: readonly { name: string; options: EngineOptions }[] = [

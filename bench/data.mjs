@@ -1,9 +1,11 @@
 /**
  * What is cached in every measurement: users, token ids and JWTs, and the engines that serve them. Not the demo's data.
- * Invariant: no engine has a source, so an answer that the cache does not have is an error, never a slow hit.
+ * Invariant: no engine that is measured has a source, so an answer that the cache does not have is an error, never a slow hit.
  */
 
 import { createHmac, generateKeyPairSync, sign } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { startPostgres } from '../__test__/servers/index.mjs';
 import { createEngine } from '../index.js';
 
 /** @typedef {import('../index.js').Engine} Engine */
@@ -86,24 +88,27 @@ export async function withEngines(server, options, body) {
 }
 
 /**
- * Fills the store: our entries through our own functions, the same values under keys of the same form for the peers.
+ * Fills the store: our entries through our own functions from a database that is gone when anything is measured, the
+ * same values under keys of the same form for the peers.
  * @param {Server} server
  */
 export async function fill(server) {
-  await withEngines(server, [{}], async (ours) => {
-    const stored = await Promise.all([
-      ...users.map(async (user) => {
-        await ours.getCachedUserBasic(user.user_id);
-        return ours.cacheUserBasic(user.user_id, user);
-      }),
-      ...cleanTokens.map(async (id) => {
-        await ours.getCachedTokenBlacklistStatus(id);
-        return ours.cacheTokenBlacklistStatus(id, false);
-      }),
-      ...revokedTokens.map(async (id) => (await ours.invalidateTokenCache(id)).acknowledged),
-    ]);
-    if (stored.includes(false)) throw new Error('the store could not be filled');
-  });
+  const postgres = await startPostgres();
+  try {
+    await postgres.query(readFileSync(new URL('../demo/schema.sql', import.meta.url), 'utf8'));
+    const columns = Object.keys(users[0] ?? {}).join(', ');
+    const insert = `INSERT INTO users (${columns}) SELECT ${columns} FROM json_populate_recordset(NULL::users, $1)`;
+    await postgres.query(insert, [JSON.stringify(users)]);
+    await withEngines(server, [{ databaseUrl: postgres.url }], async (ours) => {
+      const loaded = await Promise.all(users.map((user) => ours.getUserById(user.user_id)));
+      if (JSON.stringify(loaded) !== JSON.stringify(users))
+        throw new Error('users were not loaded as they are');
+      await Promise.all(cleanTokens.map((id) => ours.isTokenBlacklisted(id)));
+      await Promise.all(revokedTokens.map((id) => ours.invalidateTokenCache(id)));
+    });
+  } finally {
+    await postgres.stop();
+  }
   for (const user of users) {
     await server.command('SET', `${PEER_PREFIX}user_basic:${user.user_id}`, JSON.stringify(user));
   }

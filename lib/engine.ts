@@ -9,8 +9,8 @@ import { abortable, type CallOptions, check, deadline, json, optionalText, text,
 import { InvalidArgumentError } from './errors.js';
 import { Loader } from './loader.js';
 import {
-  type BeginReply,
   binding,
+  type Hot,
   type InvalidationReply,
   type NativeEngine,
   type ObjectReply,
@@ -23,12 +23,14 @@ const DRAIN_MS = 5_000;
 
 export class Engine implements Public.Engine {
   readonly #native: NativeEngine;
+  readonly #hot: Hot;
   readonly #objects = new Objects();
   readonly #loader = new Loader();
   #closing: Promise<void> | undefined;
 
   constructor(native: NativeEngine) {
     this.#native = native;
+    this.#hot = native.hot() as unknown as Hot;
   }
 
   isRedisAvailable(): boolean {
@@ -65,11 +67,8 @@ export class Engine implements Public.Engine {
   async isTokenBlacklisted(tokenId: string, options?: CallOptions): Promise<boolean> {
     const id = text('tokenId', tokenId);
     if (options !== undefined) check(options);
-    if (this.#native.peekRevoked(id)) return true;
-    return abortable(
-      this.#native.tokenIsBlacklisted(id, deadline(options)) as Promise<boolean>,
-      options?.signal,
-    );
+    if (this.#hot.peekRevoked(id)) return true;
+    return await abortable(this.#hot.tokenIsBlacklisted(id, false, deadline(options)), options?.signal);
   }
 
   async getCachedTokenBlacklistStatus(tokenId: string, options?: CallOptions): Promise<boolean | null> {
@@ -128,11 +127,16 @@ export class Engine implements Public.Engine {
   async getUserById(userId: string, options?: CallOptions): Promise<Public.User | null> {
     const id = text('userId', userId);
     if (options !== undefined) check(options);
-    const serial = this.#native.peekUser(id);
+    const serial = this.#hot.peekUser(id);
     const near = serial > 0 ? this.#objects.get(serial) : undefined;
     if (near !== undefined) return near as Public.User;
-    const user = this.#object((full) => this.#native.userById(id, full, deadline(options)));
-    return abortable(user, options?.signal) as Promise<Public.User | null>;
+    // The usual case without a closure or a second promise: this is asked for every request.
+    const reply = await abortable(this.#hot.userById(id, false, deadline(options)), options?.signal);
+    if (reply === null) return null;
+    const known = this.#known(reply);
+    if (known !== undefined) return known as Public.User;
+    const full = await abortable(this.#hot.userById(id, true, deadline(options)), options?.signal);
+    return full === null ? null : ((this.#known(full) ?? null) as Public.User | null);
   }
 
   async getUserByEmail(email: string, options?: CallOptions): Promise<Public.User | null> {
@@ -161,7 +165,7 @@ export class Engine implements Public.Engine {
     options?: CallOptions,
   ): Promise<Readonly<T> | null> {
     const given = text('token', token);
-    const payload = this.#object((full) => this.#native.cachedJwt(given, full, deadline(options)));
+    const payload = this.#object((full) => this.#hot.cachedJwt(given, full, deadline(options)));
     return abortable(payload, options?.signal) as Promise<Readonly<T> | null>;
   }
 
@@ -185,7 +189,7 @@ export class Engine implements Public.Engine {
     }
     const payload = this.#loader.run<object>(
       {
-        begin: (full) => this.#native.beginJwt(given, full, deadline(options)) as Promise<BeginReply>,
+        begin: (full) => this.#hot.beginJwt(given, full, deadline(options)),
         found: (serial, written) => this.#known(written === undefined ? serial : [serial, written]),
         load: () => verify(given),
         encode: (loaded) => json('the result of verify', loaded),
@@ -207,7 +211,8 @@ export class Engine implements Public.Engine {
     return full === null ? null : (this.#known(full) ?? null);
   }
 
-  #known(reply: number | readonly [number, string]): object | undefined {
+  #known(reply: Exclude<ObjectReply, null>): object | undefined {
+    if (typeof reply === 'string') return this.#objects.parse(0, reply);
     if (typeof reply === 'number') return this.#objects.get(reply);
     return this.#objects.get(reply[0]) ?? this.#objects.parse(reply[0], reply[1]);
   }

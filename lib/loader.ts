@@ -40,6 +40,7 @@ export class Loader {
       reply = await this.#begin(protocol, true, signal);
     }
     if (typeof reply === 'number') throw new Error('the native side gave no text although it was asked to');
+    if (typeof reply === 'string') return protocol.found(0, reply) as T;
     const [first, second] = reply;
     if (typeof second === 'string') return protocol.found(first, second) as T;
     if (first === LEAD) return abortable(timely(this.#lead(protocol, second), options, until), signal);

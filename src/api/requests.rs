@@ -12,12 +12,6 @@ use crate::bridge::queue::Queue;
 
 #[napi]
 impl NativeEngine {
-    /// boolean
-    #[napi(catch_unwind)]
-    pub fn token_is_blacklisted(&self, env: Env, token_id: Text, deadline_ms: f64) -> napi::Result<Raw> {
-        self.submit(env, Request::TokenIsBlacklisted { jti: token_id.0 }, deadline(deadline_ms))
-    }
-
     /// boolean or null
     #[napi(catch_unwind)]
     pub fn token_status(&self, env: Env, token_id: Text, deadline_ms: f64) -> napi::Result<Raw> {
@@ -79,12 +73,6 @@ impl NativeEngine {
 
     /// null, serial, or [serial, JSON]
     #[napi(catch_unwind)]
-    pub fn user_by_id(&self, env: Env, user_id: Text, full: bool, deadline_ms: f64) -> napi::Result<Raw> {
-        self.submit(env, Request::UserById { user_id: user_id.0, full }, deadline(deadline_ms))
-    }
-
-    /// null, serial, or [serial, JSON]
-    #[napi(catch_unwind)]
     pub fn user_by_email(&self, env: Env, email: Text, deadline_ms: f64) -> napi::Result<Raw> {
         self.submit(env, Request::UserByEmail { email: email.0 }, deadline(deadline_ms))
     }
@@ -107,12 +95,6 @@ impl NativeEngine {
         self.submit(env, Request::InvalidateUser { user_id: user_id.0 }, deadline(deadline_ms))
     }
 
-    /// null, serial, or [serial, JSON]
-    #[napi(catch_unwind)]
-    pub fn cached_jwt(&self, env: Env, token: Text, full: bool, deadline_ms: f64) -> napi::Result<Raw> {
-        self.submit(env, Request::CachedJwt { token: token.0, full }, deadline(deadline_ms))
-    }
-
     /// boolean: stored
     #[napi(catch_unwind)]
     pub fn cache_jwt(&self, env: Env, token: Text, json: Text, deadline_ms: f64) -> napi::Result<Raw> {
@@ -123,13 +105,6 @@ impl NativeEngine {
     #[napi(catch_unwind)]
     pub fn invalidate_jwt(&self, env: Env, token_id: Text, deadline_ms: f64) -> napi::Result<Raw> {
         self.submit(env, Request::InvalidateJwt { jti: token_id.0 }, deadline(deadline_ms))
-    }
-
-    /// serial, [serial, JSON], [-1, lead] to run the loader, or [-2, lead] when somebody else's failed
-    #[napi(catch_unwind)]
-    pub fn begin_jwt(&self, env: Env, token: Text, full: bool, deadline_ms: f64) -> napi::Result<Raw> {
-        let id = Queue::of(env.raw())?.id();
-        self.submit(env, Request::BeginJwt { token: token.0, env: id, full }, deadline(deadline_ms))
     }
 
     /// Ends a load: the payload's JSON, or null when the loader failed.

@@ -18,6 +18,8 @@ pub(crate) unsafe fn to_js(env: sys::napi_env, outcome: &Outcome) -> sys::napi_v
             Outcome::Nothing | Outcome::Failed(_) => null(env),
             Outcome::Bool(yes) => boolean(env, *yes),
             Outcome::Object { serial, text: None } => number(env, *serial as f64),
+            // No near copy: nothing to remember it by.
+            Outcome::Object { serial: 0, text: Some(text) } => text_of(env, text),
             Outcome::Object { serial, text: Some(text) } => {
                 array(env, &[number(env, *serial as f64), text_of(env, text)])
             }
@@ -51,8 +53,14 @@ pub(crate) unsafe fn error_parts(env: sys::napi_env, error: &Error) -> [sys::nap
 /// As [`to_js`].
 pub(crate) unsafe fn text_of(env: sys::napi_env, bytes: &[u8]) -> sys::napi_value {
     let mut value = ptr::null_mut();
-    // SAFETY: the bytes live through the call, which copies them.
-    unsafe { sys::napi_create_string_utf8(env, bytes.as_ptr().cast(), bytes.len() as _, &mut value) };
+    // SAFETY: the bytes live through the call, which copies them. ASCII needs no decoding.
+    unsafe {
+        if bytes.is_ascii() {
+            sys::napi_create_string_latin1(env, bytes.as_ptr().cast(), bytes.len() as _, &mut value);
+        } else {
+            sys::napi_create_string_utf8(env, bytes.as_ptr().cast(), bytes.len() as _, &mut value);
+        }
+    }
     value
 }
 

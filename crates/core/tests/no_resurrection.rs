@@ -110,7 +110,7 @@ impl World {
 
     async fn read_fenced(&self, cache: &Cache, subject: &Versioned, rng: &mut fastrand::Rng) -> Bytes {
         let mut ops = Vec::new();
-        let look = cache.look(subject, &mut ops);
+        let look = cache.look(subject, cache.flights.moment(), &mut ops);
         let replies = if ops.is_empty() { Vec::new() } else { cache.exec(ops).await };
         dawdle(rng).await;
         let asked = match cache.judge(subject, look, &replies) {

@@ -8,6 +8,10 @@ pub const SUBMIT_QUEUE: usize = 65_536;
 /// first reply of a burst is not held back by the last.
 pub const BATCH_REQUESTS: usize = 512;
 
+/// Payloads up to this size are read whole to validate a near copy: many whole reads share one command,
+/// which costs the server a third of as many reads of a header, and a packet carries them all the same.
+pub const WHOLE_BYTES: usize = 1_024;
+
 /// Keys of one MGET: restricted servers refuse 4,000 arguments.
 pub const MGET_KEYS: usize = 1_000;
 
@@ -45,5 +49,6 @@ pub const SUBSCRIPTION_SILENCE_MS: u64 = 1_500;
 /// Heartbeat interval on the invalidation channel while somebody listens.
 pub const SUBSCRIPTION_HEARTBEAT_MS: u64 = 400;
 
-/// Pipelines in flight towards the store at once.
-pub const BATCHES_IN_FLIGHT: usize = 64;
+/// Batches in flight towards the store at once. Few, so that requests gather while they travel: with 64,
+/// 100 concurrent callers ended up in batches of 6 and half the time went into system calls.
+pub const BATCHES_IN_FLIGHT: usize = 2;

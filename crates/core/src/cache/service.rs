@@ -104,6 +104,11 @@ impl Cache {
         self.modes[namespace.index()]
     }
 
+    /// Whether near copies of a namespace may be served without asking.
+    pub fn is_bounded(&self, namespace: Namespace) -> bool {
+        matches!(self.mode(namespace), NearMode::Bounded { .. })
+    }
+
     /// Whether any namespace relies on announcements.
     pub fn listens(&self) -> bool {
         self.modes.iter().any(|mode| matches!(mode, NearMode::Bounded { .. }))

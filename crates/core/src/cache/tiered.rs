@@ -17,6 +17,7 @@ use bytes::Bytes;
 use crate::base::codec::Kind;
 use crate::base::error::{Code, Error};
 use crate::base::key::Key;
+use crate::base::limits;
 use crate::store::{Op, Reply, StoreResult};
 use crate::telemetry::Tier;
 
@@ -99,17 +100,19 @@ pub enum Begin {
 }
 
 impl Cache {
-    /// Starts a read: adds to `ops` what to ask the store, if it may be believed.
-    pub fn look(&self, subject: &dyn Subject, ops: &mut Vec<Op>) -> Look {
+    /// Starts a read that its caller asked for at `moment`: adds to `ops` what to ask the store, if it may be
+    /// believed.
+    pub fn look(&self, subject: &dyn Subject, moment: u64, ops: &mut Vec<Op>) -> Look {
         let key = subject.key();
-        let asked = self.ask(subject);
+        let asked = Asked { moment, ..self.ask(subject) };
         let near = match self.mode(key.namespace()) {
             NearMode::Off => None,
             _ => self.near.get(key, asked.sent.at_ms),
         };
         let before = ops.len();
         if self.usable(key) && subject.companion().is_none_or(|companion| !self.pending.contains(companion)) {
-            ops.push(if near.is_some() { Op::Head(key.clone()) } else { Op::Get(key.clone()) });
+            let head = near.as_ref().is_some_and(|near| near.payload.len() > limits::WHOLE_BYTES);
+            ops.push(if head { Op::Head(key.clone()) } else { Op::Get(key.clone()) });
             ops.extend(subject.companion().cloned().map(Op::Get));
         }
         Look { near, asked, ops: ops.len() - before }
@@ -235,7 +238,7 @@ impl Cache {
     pub async fn begin(&self, subject: &dyn Subject, mut asked: Asked) -> Result<Begin, Error> {
         let stats = self.telemetry.of(subject.key().namespace());
         loop {
-            match self.flights.join(subject.key(), subject.binding(), asked.saw) {
+            match self.flights.join(subject.key(), subject.binding(), asked.saw, asked.moment) {
                 Join::Follow(mut landing) => {
                     stats.waits.up();
                     let landed = match landing.wait_for(Option::is_some).await {
@@ -253,25 +256,36 @@ impl Cache {
                         _ => {}
                     }
                 }
+                Join::Landed(Landing { result, .. }) => {
+                    stats.waits.up();
+                    match result {
+                        Ok(found) => return Ok(Begin::Found(found)),
+                        Err(Failure::Error(error)) => return Err(error),
+                        Err(Failure::Loader(number)) => return Ok(Begin::LoaderFailed(number)),
+                        Err(Failure::Abandoned) => {}
+                    }
+                }
                 Join::Lead(lead) => return Ok(self.lead(subject, lead).await),
             }
         }
     }
 
     async fn lead(&self, subject: &dyn Subject, lead: Lead) -> Begin {
-        let lease = match self.acquire(subject).await {
+        let right = self.acquire(subject).await;
+        let evidence = self.flights.moment();
+        let lease = match right {
             Right::Answer(found, evidence) => {
                 lead.land(Landing { result: Ok(found.clone()), evidence, under: None });
                 return Begin::Found(found);
             }
             Right::Fill(lease) => {
-                lead.reading_under(lease.seen);
+                lead.reading_under(lease.seen, evidence);
                 Some(lease)
             }
             Right::NoFill => None,
         };
         self.telemetry.of(subject.key().namespace()).loads.up();
-        Begin::Lead(LoadRight { lead, lease, evidence: self.flights.moment() })
+        Begin::Lead(LoadRight { lead, lease, evidence })
     }
 
     /// Stores what was loaded, if the lease still holds, and answers everybody who waits.

@@ -13,7 +13,7 @@ use crate::cache::{Found, Loaded};
 use crate::store::{Op, Reply};
 
 use super::hot::{Hot, Plan, Read};
-use super::{Core, Outcome, Request};
+use super::{Core, Outcome, Request, Started};
 
 impl Core {
     /// Answers a request that the hot half could not.
@@ -21,15 +21,15 @@ impl Core {
         self: Arc<Self>,
         request: Request,
         hot: Option<Hot>,
-        started_us: u64,
+        started: Started,
     ) -> Outcome {
         let alone = match hot {
             Some(hot) => Plan::Hot(hot),
-            None => self.ask_alone(&request, started_us).await,
+            None => self.ask_alone(&request, started).await,
         };
         match alone {
             Plan::Now(outcome) => return outcome,
-            Plan::Hot(hot) => return self.cold(&request, hot, started_us).await,
+            Plan::Hot(hot) => return self.cold(&request, hot, started).await,
             Plan::Task => {}
         }
         match request {
@@ -38,7 +38,7 @@ impl Core {
             Request::BlacklistToken(row) => self.blacklist_token(*row).await,
             Request::InvalidateUserTokens { user_id } => self.invalidate_user_tokens(&user_id).await.into(),
             Request::UserByEmail { email } => {
-                let found = self.user_by_email(&email, started_us).await;
+                let found = self.user_by_email(&email, started).await;
                 if found.is_err() {
                     self.telemetry.of(Namespace::UserEmail).errors.up();
                 }
@@ -62,13 +62,13 @@ impl Core {
     }
 
     /// The hot half for one request outside a batch.
-    async fn ask_alone(&self, request: &Request, started_us: u64) -> Plan {
+    async fn ask_alone(&self, request: &Request, started: Started) -> Plan {
         self.cache.ready().await;
         let mut ops = Vec::new();
-        match self.plan(request, &mut ops, started_us) {
+        match self.plan(request, &mut ops, started) {
             Plan::Hot(mut hot) => {
                 let replies = if ops.is_empty() { Vec::new() } else { self.cache.exec(ops).await };
-                match self.settle_hot(&mut hot, &replies, started_us) {
+                match self.settle_hot(&mut hot, &replies, started) {
                     Some(outcome) => Plan::Now(outcome),
                     None => Plan::Hot(hot),
                 }
@@ -77,13 +77,13 @@ impl Core {
         }
     }
 
-    async fn cold(self: &Arc<Self>, request: &Request, hot: Hot, started_us: u64) -> Outcome {
+    async fn cold(self: &Arc<Self>, request: &Request, hot: Hot, started: Started) -> Outcome {
         let Hot { read, full, asked, changed, .. } = hot;
         let mut asked = asked.unwrap_or_else(|| self.cache.ask(read.subject()));
         if changed {
             match self.cache.fetch(read.subject(), asked).await {
                 Judged::Found(found) => {
-                    self.count(&read, &found, started_us);
+                    self.count(&read, &found, started);
                     return read.outcome(&found, full);
                 }
                 Judged::Changed(next) | Judged::Miss(next) => asked = next,
@@ -98,14 +98,14 @@ impl Core {
             }
             (Request::BeginJwt { env, .. }, _) => {
                 let Read::Jwt(subject) = read else { return Outcome::Nothing };
-                return self.begin_jwt(*subject, asked, *env, full, started_us).await;
+                return self.begin_jwt(*subject, asked, *env, full, started).await;
             }
             // A peek: what is not there is not loaded.
             _ => return Outcome::Nothing,
         };
         match found {
             Ok(found) => {
-                self.count(&read, &found, started_us);
+                self.count(&read, &found, started);
                 read.outcome(&found, full)
             }
             Err(error) => {
@@ -125,7 +125,7 @@ impl Core {
         F: Future<Output = Result<Loaded, Error>>,
     {
         let mut ops = Vec::new();
-        let look = self.cache.look(subject, &mut ops);
+        let look = self.cache.look(subject, self.cache.flights.moment(), &mut ops);
         let replies = if ops.is_empty() { Vec::new() } else { self.cache.exec(ops).await };
         let asked = match self.cache.judge(subject, look, &replies) {
             Judged::Found(found) => return Ok(found),

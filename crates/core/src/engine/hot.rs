@@ -12,7 +12,7 @@ use crate::cache::tiered::{Asked, Judged, Look};
 use crate::store::{Op, StoreResult};
 use crate::telemetry::Tier;
 
-use super::{Core, Outcome, Request};
+use super::{Core, Outcome, Request, Started};
 
 /// What becomes of a request before the store is asked.
 pub(super) enum Plan {
@@ -75,7 +75,7 @@ impl Hot {
 }
 
 impl Core {
-    pub(super) fn plan(&self, request: &Request, ops: &mut Vec<Op>, started_us: u64) -> Plan {
+    pub(super) fn plan(&self, request: &Request, ops: &mut Vec<Op>, started: Started) -> Plan {
         let keys = &self.cache.keys;
         let read = match request {
             Request::TokenIsBlacklisted { jti } | Request::TokenStatus { jti } => {
@@ -96,16 +96,16 @@ impl Core {
         match read {
             Err(error) => Plan::Now(Outcome::Failed(error)),
             Ok(None) => Plan::Now(Outcome::Nothing),
-            Ok(Some(read)) => self.start(read, request.full(), ops, started_us),
+            Ok(Some(read)) => self.start(read, request.full(), ops, started),
         }
     }
 
-    fn start(&self, read: Read, full: bool, ops: &mut Vec<Op>, started_us: u64) -> Plan {
+    fn start(&self, read: Read, full: bool, ops: &mut Vec<Op>, started: Started) -> Plan {
         if let Some(found) = self.unasked(&read) {
-            self.count(&read, &found, started_us);
+            self.count(&read, &found, started);
             return Plan::Now(read.outcome(&found, full));
         }
-        let look = self.cache.look(read.subject(), ops);
+        let look = self.cache.look(read.subject(), started.moment, ops);
         Plan::Hot(Hot { ops: look.ops, look: Some(look), read, full, asked: None, changed: false })
     }
 
@@ -137,12 +137,12 @@ impl Core {
         &self,
         hot: &mut Hot,
         replies: &[StoreResult],
-        started_us: u64,
+        started: Started,
     ) -> Option<Outcome> {
         let look = hot.look.take()?;
         match self.cache.judge(hot.read.subject(), look, replies) {
             Judged::Found(found) => {
-                self.count(&hot.read, &found, started_us);
+                self.count(&hot.read, &found, started);
                 return Some(hot.read.outcome(&found, hot.full));
             }
             Judged::Changed(asked) => {
@@ -154,8 +154,8 @@ impl Core {
         None
     }
 
-    pub(super) fn count(&self, read: &Read, found: &Found, started_us: u64) {
-        let us = self.cache.clock.now_us().saturating_sub(started_us);
+    pub(super) fn count(&self, read: &Read, found: &Found, started: Started) {
+        let us = self.cache.clock.now_us().saturating_sub(started.us);
         self.telemetry.of(read.subject().key().namespace()).answered(found.tier, found.negative(), us);
     }
 

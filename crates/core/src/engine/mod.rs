@@ -132,12 +132,19 @@ impl From<Invalidation> for Outcome {
     }
 }
 
+/// When a request was handed over: for its latency, and for what it may share.
+#[derive(Clone, Copy, Debug)]
+struct Started {
+    us: u64,
+    moment: u64,
+}
+
 /// A load that the JS side runs.
 struct JsLead {
     right: LoadRight,
     subject: JwtSubject,
     env: u64,
-    started_us: u64,
+    started: Started,
 }
 
 /// Everything but the queue: shared by the worker and the tasks.
@@ -203,8 +210,9 @@ impl<T: Ticket> Engine<T> {
         if self.core.closing.load(Ordering::SeqCst) {
             return ticket.settle(Outcome::Failed(Error::new(Code::Closed, "the engine is closed")));
         }
-        let started_us = self.core.cache.clock.now_us();
-        match self.queue.try_send(worker::Job { request, deadline_ms, started_us, ticket }) {
+        let cache = &self.core.cache;
+        let started = Started { us: cache.clock.now_us(), moment: cache.flights.moment() };
+        match self.queue.try_send(worker::Job { request, deadline_ms, started, ticket }) {
             Ok(()) => self.core.telemetry.submitted.up(),
             Err(mpsc::error::TrySendError::Full(job)) => {
                 self.core.telemetry.overloaded.up();

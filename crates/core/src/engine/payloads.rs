@@ -23,7 +23,7 @@ use crate::cache::tiered::{Asked, Begin};
 use crate::store::{Op, Reply};
 
 use super::hot::Read;
-use super::{Core, JsLead, Outcome};
+use super::{Core, JsLead, Outcome, Started};
 
 impl Core {
     pub(super) async fn invalidate_user_tokens(&self, user_id: &str) -> Result<Invalidation, Error> {
@@ -74,19 +74,19 @@ impl Core {
         asked: Asked,
         env: u64,
         full: bool,
-        started_us: u64,
+        started: Started,
     ) -> Outcome {
         match self.cache.begin(&subject, asked).await {
             Err(error) => error.into(),
             Ok(Begin::LoaderFailed(number)) => Outcome::LoaderFailed(number),
             Ok(Begin::Found(found)) => {
                 let read = Read::Jwt(Box::new(subject));
-                self.count(&read, &found, started_us);
+                self.count(&read, &found, started);
                 read.outcome(&found, full)
             }
             Ok(Begin::Lead(right)) => {
                 let number = self.next_lead.fetch_add(1, Ordering::SeqCst) + 1;
-                self.leads.lock().insert(number, JsLead { right, subject, env, started_us });
+                self.leads.lock().insert(number, JsLead { right, subject, env, started });
                 self.forget_later(number);
                 Outcome::Lead(number)
             }
@@ -121,7 +121,7 @@ impl Core {
 
     /// Ends a load with the payload's JSON, or as failed.
     pub(super) async fn end_jwt(&self, number: u64, json: Option<String>) -> Result<Outcome, Error> {
-        let Some(JsLead { right, subject, started_us, .. }) = self.leads.lock().remove(&number) else {
+        let Some(JsLead { right, subject, started, .. }) = self.leads.lock().remove(&number) else {
             return Ok(Outcome::Nothing);
         };
         let Some(json) = json else {
@@ -133,7 +133,7 @@ impl Core {
             right.lease().and_then(Lease::companion).filter(|_| subject.issued_after(not_before_s));
         let loaded = subject.loaded(&json, generation);
         let found = self.cache.finish(&subject, right, loaded).await;
-        let us = self.cache.clock.now_us().saturating_sub(started_us);
+        let us = self.cache.clock.now_us().saturating_sub(started.us);
         self.telemetry.of(subject.key().namespace()).answered(found.tier, false, us);
         Ok(Outcome::Object { serial: found.serial, text: None })
     }

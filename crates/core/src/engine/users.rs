@@ -11,7 +11,7 @@ use crate::cache::{Effect, Invalidation, Loaded};
 use crate::source::User;
 
 use super::hot::Read;
-use super::{Core, Outcome};
+use super::{Core, Outcome, Started};
 
 impl Core {
     pub(super) async fn load_user(&self, user_id: &str) -> Result<Loaded, Error> {
@@ -21,7 +21,7 @@ impl Core {
     pub(super) async fn user_by_email(
         self: &Arc<Self>,
         email: &str,
-        started_us: u64,
+        started: Started,
     ) -> Result<Outcome, Error> {
         let subject = EmailSubject::new(&self.cache.keys, email)?;
         for attempt in 0..2 {
@@ -30,7 +30,7 @@ impl Core {
                     Ok(user::loaded_index(self.source.user_by_email(email).await?.as_ref()))
                 })
                 .await?;
-            let us = self.cache.clock.now_us().saturating_sub(started_us);
+            let us = self.cache.clock.now_us().saturating_sub(started.us);
             self.telemetry.of(subject.key().namespace()).answered(index.tier, index.negative(), us);
             let Ok(user_id) = std::str::from_utf8(&index.payload) else { break };
             if index.negative() {
@@ -40,7 +40,7 @@ impl Core {
             let found = self.read(&owner, || self.load_user(&owner.user_id)).await?;
             let has_it = !found.negative() && address(&found.payload).as_deref() == Some(email);
             let read = Read::User(owner);
-            self.count(&read, &found, started_us);
+            self.count(&read, &found, started);
             if has_it {
                 return Ok(Outcome::Object { serial: found.serial, text: Some(found.payload) });
             }

@@ -12,7 +12,7 @@ use crate::base::error::{Code, Error};
 use crate::base::limits;
 
 use super::hot::{Hot, Plan};
-use super::{Core, Outcome, Request};
+use super::{Core, Outcome, Request, Started};
 
 /// How the surface hears of a settled request.
 pub trait Ticket: Send + Sized + 'static {
@@ -30,13 +30,15 @@ pub trait Ticket: Send + Sized + 'static {
 pub(super) struct Job<T> {
     pub(super) request: Request,
     pub(super) deadline_ms: u64,
-    pub(super) started_us: u64,
+    pub(super) started: Started,
     pub(super) ticket: T,
 }
 
 pub(super) async fn run<T: Ticket>(core: Arc<Core>, mut jobs: mpsc::Receiver<Job<T>>) {
     let slots = Arc::new(Semaphore::new(limits::BATCHES_IN_FLIGHT));
     loop {
+        // The slot first: what arrives while all are taken travels together in the next batch.
+        let Ok(slot) = slots.clone().acquire_owned().await else { return };
         let mut batch = Vec::new();
         let spin_us = core.settings.runtime.spin_us;
         if spin_us > 0 {
@@ -45,7 +47,6 @@ pub(super) async fn run<T: Ticket>(core: Arc<Core>, mut jobs: mpsc::Receiver<Job
         if batch.is_empty() && jobs.recv_many(&mut batch, limits::BATCH_REQUESTS).await == 0 {
             return;
         }
-        let Ok(slot) = slots.clone().acquire_owned().await else { return };
         core.telemetry.batches.up();
         let core = core.clone();
         tokio::spawn(async move {
@@ -83,7 +84,7 @@ async fn batch_of<T: Ticket>(core: Arc<Core>, batch: Vec<Job<T>>) {
             task(&core, None, job);
             continue;
         }
-        match core.plan(&job.request, &mut ops, job.started_us) {
+        match core.plan(&job.request, &mut ops, job.started) {
             Plan::Now(outcome) => settled.push((job.ticket, outcome)),
             Plan::Hot(read) => hot.push((read, job)),
             Plan::Task => task(&core, None, job),
@@ -101,7 +102,7 @@ async fn batch_of<T: Ticket>(core: Arc<Core>, batch: Vec<Job<T>>) {
     for (mut read, job) in hot {
         let mine = &replies[at..at + read.ops()];
         at += read.ops();
-        match core.settle_hot(&mut read, mine, job.started_us) {
+        match core.settle_hot(&mut read, mine, job.started) {
             Some(outcome) => settled.push((job.ticket, outcome)),
             None => task(&core, Some(read), job),
         }
@@ -120,9 +121,9 @@ fn task<T: Ticket>(core: &Arc<Core>, read: Option<Hot>, job: Job<T>) {
     let core = core.clone();
     let limit = if job.deadline_ms == 0 { core.default_deadline_ms() } else { job.deadline_ms };
     tokio::spawn(async move {
-        let Job { request, ticket, started_us, .. } = job;
+        let Job { request, ticket, started, .. } = job;
         let inner = core.clone();
-        let mut work = tokio::spawn(async move { inner.answer(request, read, started_us).await });
+        let mut work = tokio::spawn(async move { inner.answer(request, read, started).await });
         let mut ended = core.ended.subscribe();
         let failed = |code, message: &str| Outcome::Failed(Error::new(code, message));
         let (outcome, left_behind) = tokio::select! {
