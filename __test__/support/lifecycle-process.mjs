@@ -118,9 +118,10 @@ const scenarios = {
 
   async 'loggers one after another'() {
     const api = load();
-    const engine = api.createEngine({ redisLog: 'debug' });
     let records = 0;
     for (let turn = 0; turn < 5; turn += 1) api.setLogger(() => (records += 1));
+    // Made last: what it says when it has connected must find the last logger.
+    const engine = api.createEngine({ redisLog: 'debug' });
     await engine.isTokenBlacklisted('a token');
     await new Promise((resolve) => setTimeout(resolve, 100));
     const before = records;
