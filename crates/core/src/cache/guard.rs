@@ -53,6 +53,7 @@ impl Cache {
         };
         match outcome {
             Ok(()) => {
+                self.distrust_beats();
                 {
                     let mut breaker = self.breaker.lock();
                     breaker.recovered(self.clock.now_ms());
@@ -113,7 +114,7 @@ impl Cache {
 
 impl Listener for Cache {
     fn gap(&self) {
-        self.heard_ms.store(0, Ordering::SeqCst);
+        self.distrust_beats();
         self.near.clear();
     }
 
@@ -123,7 +124,9 @@ impl Listener for Cache {
                 self.void_here(&key);
             } else if let Some(ms) = self.beat_ms(line) {
                 // Its own time, not now: a message that was held up on the way says nothing about the present.
-                self.heard_ms.store(ms.max(1), Ordering::SeqCst);
+                if ms > self.beats_from_ms.load(Ordering::SeqCst) {
+                    self.heard_ms.store(ms, Ordering::SeqCst);
+                }
             }
         }
     }

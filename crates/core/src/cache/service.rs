@@ -60,6 +60,9 @@ pub struct Cache {
     /// Monotonic time at which the last own heartbeat that was heard had been sent: everything announced before
     /// it has been heard too. 0 = nothing is known.
     pub(super) heard_ms: AtomicU64,
+    /// Own heartbeats sent up to here prove nothing: the store failed or returned since, and what was announced
+    /// meanwhile may still be on its way behind them.
+    pub(super) beats_from_ms: AtomicU64,
     /// When a refusal was logged last.
     spoke_ms: AtomicU64,
     /// Tells this instance's heartbeats from those of others.
@@ -94,6 +97,7 @@ impl Cache {
             wake: Notify::new(),
             changed: Notify::new(),
             heard_ms: AtomicU64::new(0),
+            beats_from_ms: AtomicU64::new(0),
             spoke_ms: AtomicU64::new(0),
             instance: jitter::token(),
         }
@@ -198,11 +202,17 @@ impl Cache {
         };
         if opened {
             // What was announced meanwhile may not be heard: only the next message proves the opposite.
-            self.heard_ms.store(0, Ordering::SeqCst);
+            self.distrust_beats();
             self.telemetry.breaker_opened.up();
             tracing::warn!(component = "store", reason = ?error, "the store is out of service");
             self.wake.notify_one();
         }
+    }
+
+    /// Only a heartbeat sent from now on proves that announcements arrive.
+    pub(super) fn distrust_beats(&self) {
+        self.beats_from_ms.store(self.clock.now_ms(), Ordering::SeqCst);
+        self.heard_ms.store(0, Ordering::SeqCst);
     }
 
     /// The breaker's state and since when, in monotonic milliseconds.
