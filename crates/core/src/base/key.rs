@@ -98,7 +98,7 @@ impl Key {
         self.namespace
     }
 
-    /// 32 bits that an entry carries, so that a reply that got under the wrong key is noticed.
+    /// 32 bits that spread keys over shards and name one in a log without showing it.
     pub fn fingerprint(&self) -> u32 {
         let hash = fnv1a(&self.bytes);
         (hash ^ (hash >> 32)) as u32

@@ -203,12 +203,6 @@ impl Lead {
         }
         self.landing.send_replace(Some(landing));
     }
-
-    /// How many wait for this flight.
-    pub fn followers(&self) -> usize {
-        // The map holds one receiver itself while the flight can be joined.
-        self.landing.receiver_count().saturating_sub(1)
-    }
 }
 
 impl Drop for Lead {

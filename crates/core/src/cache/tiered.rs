@@ -78,11 +78,6 @@ pub struct LoadRight {
 }
 
 impl LoadRight {
-    /// How many wait for this load.
-    pub fn followers(&self) -> usize {
-        self.lead.followers()
-    }
-
     /// The lease, when the result may be stored.
     pub fn lease(&self) -> Option<&Lease> {
         self.lease.as_ref()
