@@ -1,23 +1,50 @@
 /**
  * bcos-cache: the public surface. Start here.
  *
+ * In a proxy or middleware, one call answers who this is and whether they may come in:
+ *
  * ```ts
- * import { isTokenBlacklisted, verifyTokenCached, getUserById } from 'bcos-cache';
+ * // proxy.ts (Next.js 16), or middleware.ts with `runtime: 'nodejs'` (15.5)
+ * import { authorizeRequest } from 'bcos-cache';
  *
- * interface Session { jti: string; sub: string }
- *
- * const session = await verifyTokenCached<Session>(token, (text) => verifyWithMyKey(text));
- * if (await isTokenBlacklisted(session.jti)) return new Response(null, { status: 401 });
- * const user = await getUserById(session.sub);
- * if (user === null) return new Response(null, { status: 401 });
+ * export async function proxy(request: NextRequest) {
+ *   const result = await authorizeRequest({
+ *     token: request.cookies.get('session')?.value, // no cookie: `token_missing`
+ *     verify: (text) => verifyWithMyKey(text), // yours; runs only while the payload is not cached
+ *   });
+ *   if (result.ok) return NextResponse.next();
+ *   const headers = result.retryAfterMs ? { 'retry-after': String(result.retryAfterMs / 1000) } : undefined;
+ *   return new Response(result.message, { status: result.status, headers }); // 401, 403 or 503
+ * }
  * ```
  *
- * Five words used below:
+ * In a route handler, what the caller may do and which rows they may see:
+ *
+ * ```ts
+ * import { authorizeRequest, hasPermission, scopeOf, withRequestSnapshot } from 'bcos-cache';
+ *
+ * export const GET = (request: Request) =>
+ *   withRequestSnapshot(async () => {
+ *     const result = await authorizeRequest({ token: bearerOf(request), verify, permission: 'analytics:read:own' });
+ *     if (!result.ok) return new Response(result.message, { status: result.status });
+ *     const scope = scopeOf(result.context); // never "no filter" by accident
+ *     const rows =
+ *       scope.kind === 'nothing' ? [] : await measures(scope.kind === 'all' ? null : scope);
+ *     return Response.json({ rows, mayExport: hasPermission(result.context, 'analytics:export:organization') });
+ *   });
+ * ```
+ *
+ * After a change, once it is committed: `await invalidateUserContext(userId, 'role_removed')`. When that resolves
+ * as `acknowledged`, no process lets the user in with the old role any more.
+ *
+ * Words used below:
  * - *source*: Postgres, the truth.
  * - *store*: the cache all processes share (Valkey, or an embedded one inside this process).
  * - *near cache*: the part of the cache inside this process.
  * - *namespace*: one family of entries, for example `token_bl`.
  * - *breaker*: while the store does not answer, the breaker is open and calls go straight to the source.
+ * - *context*: one user with roles, permissions, organizations and practices, see {@link UserContext}.
+ * - *scope*: which rows of analytics data a context may see, see {@link Scope}.
  *
  * Rules that hold for every function:
  * - **Importing does nothing**: no connection, no timer, no thread. The first call that needs one opens it.
@@ -26,8 +53,9 @@
  * - **The store may be missing, down, slow or full.** Answers then come from the source; only speed is lost.
  *   What only the cache can tell (`getCached...`) is then `null`, "unknown".
  * - **Invalidations win.** Once an invalidation resolved as `acknowledged`, no process that shares the store
- *   gives the old answer any more, including one that was loading it meanwhile. Two exceptions, both opt-in
- *   or stated: the near-cache mode `bounded`, and an invalidation that could only be `queued`.
+ *   gives the old answer any more, including one that was loading it meanwhile. The exceptions are opt-in or
+ *   stated: `bounded` as a near-cache mode or as the {@link Consistency} of a call, a request inside
+ *   {@link withRequestSnapshot}, and an invalidation that could only be `queued`.
  * - **Objects handed out are frozen** and may be shared between callers. Copy before changing.
  * - **Units** are in the names: `Ms` milliseconds, `Us` microseconds, `Bytes`. A `ttl` is in seconds.
  *   Dates are ISO-8601 text, from the cache and from the source alike.
@@ -116,6 +144,7 @@ export type ErrorCode =
 /** What a {@link BcosCacheError} knows besides its message. */
 export interface ErrorDetails {
   readonly field?: string | undefined;
+  readonly reason?: string | undefined;
   /** Omitted: what is usual for the code. */
   readonly retryable?: boolean | undefined;
   readonly cause?: unknown;
@@ -130,6 +159,11 @@ export class BcosCacheError extends Error {
   readonly code: ErrorCode;
   /** The offending argument, option or environment variable, where there is one. */
   readonly field?: string | undefined;
+  /**
+   * Which of several causes, where a code has several, as a word to switch on. `E_NOT_FOUND` of
+   * {@link getCachedUserContext}: `unknown`, `inactive` or `deleted`.
+   */
+  readonly reason?: string | undefined;
   /** `true`: the same call, unchanged, may succeed later. */
   readonly retryable: boolean;
 }
@@ -163,12 +197,12 @@ export class OverloadedError extends BcosCacheError {
   constructor(message: string, details?: ErrorDetails | undefined);
   readonly code: 'E_OVERLOADED';
 }
-/** `E_SCOPE`. */
+/** `E_SCOPE`: also for something that is no context of this package, see {@link scopeOf}. */
 export class ScopeError extends BcosCacheError {
   constructor(message: string, details?: ErrorDetails | undefined);
   readonly code: 'E_SCOPE';
 }
-/** `E_NOT_FOUND`. */
+/** `E_NOT_FOUND`; `reason` says why it counts as not existing. */
 export class NotFoundError extends BcosCacheError {
   constructor(message: string, details?: ErrorDetails | undefined);
   readonly code: 'E_NOT_FOUND';
@@ -250,6 +284,61 @@ export interface SchemaMapping {
         | 'updated_at'
         | 'deleted_at'
       >
+    | undefined;
+  readonly organizations?:
+    | TableMapping<
+        | 'organization_id'
+        | 'name'
+        | 'slug'
+        | 'parent_organization_id'
+        | 'practice_uids'
+        | 'is_active'
+        | 'created_at'
+        | 'updated_at'
+        | 'deleted_at'
+      >
+    | undefined;
+  readonly roles?:
+    | TableMapping<
+        | 'role_id'
+        | 'name'
+        | 'description'
+        | 'organization_id'
+        | 'is_system_role'
+        | 'is_active'
+        | 'created_at'
+        | 'updated_at'
+        | 'deleted_at'
+      >
+    | undefined;
+  readonly permissions?:
+    | TableMapping<
+        | 'permission_id'
+        | 'name'
+        | 'description'
+        | 'resource'
+        | 'action'
+        | 'scope'
+        | 'is_active'
+        | 'created_at'
+        | 'updated_at'
+      >
+    | undefined;
+  readonly role_permissions?: TableMapping<'role_permission_id' | 'role_id' | 'permission_id'> | undefined;
+  readonly user_roles?:
+    | TableMapping<
+        | 'user_role_id'
+        | 'user_id'
+        | 'role_id'
+        | 'organization_id'
+        | 'granted_by'
+        | 'granted_at'
+        | 'expires_at'
+        | 'is_active'
+      >
+    | undefined;
+  readonly user_organizations?:
+    | TableMapping<'user_organization_id' | 'user_id' | 'organization_id' | 'is_active' | 'joined_at'>
     | undefined;
 }
 
@@ -368,6 +457,10 @@ export interface EngineOptions {
         readonly user_basic?: NearOptions | undefined;
         readonly user_email?: NearOptions | undefined;
         readonly jwt_payload?: NearOptions | undefined;
+        /** `bounded` takes the place of `validated` as {@link Consistency}. */
+        readonly user_context?: NearOptions | undefined;
+        readonly role_perms?: NearOptions | undefined;
+        readonly org_tree?: NearOptions | undefined;
       }
     | undefined;
   /**
@@ -376,6 +469,37 @@ export interface EngineOptions {
    * cached.
    */
   readonly jwtUserClaims?: readonly string[] | undefined;
+
+  // Roles and organizations
+  /**
+   * `RBAC_SUPER_ADMIN_ROLES`, default `super_admin`. Names of system roles without an organization that make a
+   * super administrator: allowed everything, sees every row.
+   */
+  readonly rbacSuperAdminRoles?: readonly string[] | undefined;
+  /**
+   * `RBAC_ORGANIZATION_ADMIN_ROLES`, default `practice_admin` and `organization_admin`. Names of system roles
+   * that, assigned in an organization, put it into `organization_admin_for`.
+   */
+  readonly rbacOrganizationAdminRoles?: readonly string[] | undefined;
+  /**
+   * `RBAC_BOUNDED_MS`, 1 to 60000, default 1000. How old a context may be that is asked for with consistency
+   * `bounded`.
+   */
+  readonly rbacBoundedMs?: number | undefined;
+  /**
+   * `RBAC_SAMPLE_PER_MILLION`, 0 to 1000000; default 1000 when `NODE_ENV` is `production`, otherwise 0. How many
+   * of a million served contexts are compared with the source afterwards, see {@link RbacMetrics}.
+   */
+  readonly rbacSamplePerMillion?: number | undefined;
+
+  // Writes by anybody
+  /**
+   * `CACHE_TAIL_ENABLED`, default `false`. Follows the outbox that `npx bcos-cache migrate --apply` installs, so
+   * that a committed write by anybody, also a plain `UPDATE`, voids what it changes within a second.
+   */
+  readonly cacheTailEnabled?: boolean | undefined;
+  /** `CACHE_TAIL_POLL_MS`, 20 to 10000, default 200. How often the outbox is read when nobody gives notice. */
+  readonly cacheTailPollMs?: number | undefined;
 }
 
 // -----------------------------------------------------------------------------------------------------------
@@ -508,6 +632,56 @@ export interface Engine {
     verify: (token: string) => T | Promise<T>,
     options?: CallOptions | undefined,
   ): Promise<Readonly<T>>;
+
+  /** See {@link getCachedUserContext}. */
+  getCachedUserContext(userId: string, options?: ContextOptions | undefined): Promise<UserContext>;
+  /** See {@link getCachedRolePermissions}. */
+  getCachedRolePermissions(roleId: string, options?: CallOptions | undefined): Promise<Role | null>;
+  /** See {@link hasPermission}. */
+  hasPermission(context: UserContext, permission: string): boolean;
+  /** See {@link scopeOf}. */
+  scopeOf(context: UserContext, permission?: string | undefined): Scope;
+  /** See {@link withRequestSnapshot}. */
+  withRequestSnapshot<T>(fn: () => T | PromiseLike<T>): Promise<T>;
+  /** See {@link invalidateUserContext}. */
+  invalidateUserContext(
+    userId: string,
+    reason?: string | undefined,
+    options?: InvalidateOptions | undefined,
+  ): Promise<InvalidationResult>;
+  /** See {@link invalidateUsersWithRole}. */
+  invalidateUsersWithRole(
+    roleId: string,
+    reason?: string | undefined,
+    options?: InvalidateOptions | undefined,
+  ): Promise<InvalidationResult>;
+  /** See {@link invalidateOrganizationMembers}. */
+  invalidateOrganizationMembers(
+    organizationId: string,
+    reason?: string | undefined,
+    options?: InvalidateOptions | undefined,
+  ): Promise<InvalidationResult>;
+  /** See {@link invalidateOrganizationHierarchy}. */
+  invalidateOrganizationHierarchy(
+    reason?: string | undefined,
+    options?: InvalidateOptions | undefined,
+  ): Promise<InvalidationResult>;
+  /** See {@link invalidateRolePermissions}. */
+  invalidateRolePermissions(
+    roleId: string,
+    reason?: string | undefined,
+    options?: InvalidateOptions | undefined,
+  ): Promise<InvalidationResult>;
+  /** See {@link invalidateAllRolePermissions}. */
+  invalidateAllRolePermissions(
+    reason?: string | undefined,
+    options?: InvalidateOptions | undefined,
+  ): Promise<InvalidationResult>;
+  /** See {@link authorizeRequest}. */
+  authorizeRequest<T extends object = JWTPayload>(
+    request: AuthorizeRequest<T>,
+    options?: CallOptions | undefined,
+  ): Promise<AuthorizeResult<T>>;
 }
 
 // -----------------------------------------------------------------------------------------------------------
@@ -531,6 +705,7 @@ export interface EngineHealth {
   readonly store: StoreHealth;
   readonly source: SourceHealth;
   readonly near: NearUsage;
+  readonly tail: TailHealth;
 }
 
 export interface StoreHealth {
@@ -555,6 +730,19 @@ export interface SourceHealth {
   readonly since: string;
 }
 
+/**
+ * How this process hears of writes by anybody: `off` not at all, `leading` it reads the outbox for all,
+ * `following` another process does, `alone` it reads it for itself because the store is away.
+ */
+export type TailState = 'off' | 'leading' | 'following' | 'alone';
+
+/** Whether writes by anybody are heard of, see `cacheTailEnabled`. */
+export interface TailHealth {
+  readonly state: TailState;
+  /** Age in milliseconds of the oldest change that was applied last. */
+  readonly lagMs: number;
+}
+
 /** Size of the near cache now. */
 export interface NearUsage {
   readonly entries: number;
@@ -563,7 +751,17 @@ export interface NearUsage {
 }
 
 /** Namespaces that have counters. */
-export type Namespace = 'token_bl' | 'user_basic' | 'jwt_payload' | 'jwt_user' | 'user_email';
+export type Namespace =
+  | 'token_bl'
+  | 'user_basic'
+  | 'jwt_payload'
+  | 'jwt_user'
+  | 'user_email'
+  | 'user_context'
+  | 'role_perms'
+  | 'org_tree'
+  | 'rbac_epoch'
+  | 'tail';
 
 /** What {@link getMetrics} returns. Counters start at 0 with the engine and only grow; gauges are marked. */
 export interface MetricsSnapshot {
@@ -573,6 +771,8 @@ export interface MetricsSnapshot {
   /** Gauges. */
   readonly near: NearUsage;
   readonly namespaces: Readonly<Record<Namespace, NamespaceMetrics>>;
+  readonly rbac: RbacMetrics;
+  readonly tail: TailMetrics;
   readonly bridge: BridgeMetrics;
   readonly logs: {
     /** Records lost because the logger was too slow. */
@@ -657,6 +857,38 @@ export interface LatencySummary {
   readonly p90Us: number;
   readonly p99Us: number;
   readonly maxUs: number;
+}
+
+/** How contexts were made, and whether they were right. */
+export interface RbacMetrics {
+  /** Contexts put together from their parts. */
+  readonly composed: number;
+  /** Contexts whose parts had not changed: handed out as they were. */
+  readonly reused: number;
+  /** Served contexts that were compared with the source, see `rbacSamplePerMillion`. */
+  readonly sampled: number;
+  /**
+   * Of those, how many were out of date and still were two seconds later. Should stay 0: alert on it
+   * (`bcos_authz_stale_served_total`). More means that somebody writes to the tables without invalidating.
+   */
+  readonly staleServed: number;
+  /** Comparisons that could not be made. */
+  readonly sampleErrors: number;
+}
+
+/** The outbox of writes by anybody, see `cacheTailEnabled`. */
+export interface TailMetrics {
+  /** Gauge. */
+  readonly state: TailState;
+  /** Rows turned into invalidations. */
+  readonly events: number;
+  /** Reads of the outbox. */
+  readonly polls: number;
+  /** Reads that a notification of the database brought about. */
+  readonly wakeups: number;
+  readonly errors: number;
+  /** Gauge: age of the oldest change that was applied last, in milliseconds. */
+  readonly lagMs: number;
 }
 
 /** Crossings between JavaScript and the native threads. */
@@ -855,8 +1087,9 @@ export function getUserById(userId: string, options?: CallOptions | undefined): 
 export function getUserByEmail(email: string, options?: CallOptions | undefined): Promise<User | null>;
 
 /**
- * Makes what is cached about a user void for every process. Call it after the change is committed, not inside
- * the transaction: a read in between would load the old row again.
+ * Makes what is cached about a user void for every process: the user and the user's context alike, so it is the
+ * same as {@link invalidateUserContext} without a reason. Call it after the change is committed, not inside the
+ * transaction: a read in between would load the old row again.
  *
  * @throws {StoreUnavailableError} `E_STORE_UNAVAILABLE` when it could be neither applied nor queued. (S1)
  */
@@ -953,8 +1186,8 @@ export function invalidateJWTPayload(
  * The payload of a token: from the cache, else from `verify`, whose result is then cached as by
  * {@link cacheJWTPayload}. A token that cannot be cached is simply verified every time.
  *
- * It does not look at the blacklist: call {@link isTokenBlacklisted} as well. Calls made in the same turn of
- * the event loop share one round trip.
+ * It does not look at the blacklist: call {@link isTokenBlacklisted} as well, or {@link authorizeRequest}, which
+ * does both. Calls made in the same turn of the event loop share one round trip.
  *
  * @param verify checks signature and claims and returns the payload, or throws. Runs on the calling thread
  * and keeps its `AsyncLocalStorage`; at most once at a time per token and thread. What it throws is passed on
@@ -966,3 +1199,487 @@ export function verifyTokenCached<T extends object = JWTPayload>(
   verify: (token: string) => T | Promise<T>,
   options?: CallOptions | undefined,
 ): Promise<Readonly<T>>;
+
+// -----------------------------------------------------------------------------------------------------------
+// Roles, organizations, contexts
+// -----------------------------------------------------------------------------------------------------------
+
+/** A permission as cached; only active ones are. */
+export interface Permission {
+  readonly permission_id: string;
+  /** Usually `resource:action:scope`, but what counts are the three columns. */
+  readonly name: string;
+  readonly description: string | null;
+  readonly resource: string;
+  readonly action: string;
+  /** Each includes the ones before it; any other word grants nothing. */
+  readonly scope: 'own' | 'organization' | 'all' | (string & {});
+  readonly is_active: boolean;
+  /** ISO-8601, UTC, milliseconds. */
+  readonly created_at: string | null;
+  /** ISO-8601, UTC, milliseconds. */
+  readonly updated_at: string | null;
+}
+
+/** A role as cached; only active ones that are not deleted are. */
+export interface Role {
+  readonly role_id: string;
+  readonly name: string;
+  readonly description: string | null;
+  /** The organization that defined the role; `null`: everybody's. */
+  readonly organization_id: string | null;
+  readonly is_system_role: boolean | null;
+  readonly is_active: boolean;
+  /** ISO-8601, UTC, milliseconds. */
+  readonly created_at: string | null;
+  /** ISO-8601, UTC, milliseconds. */
+  readonly updated_at: string | null;
+  readonly deleted_at: null;
+  /** Each once, by name in the order of bytes. */
+  readonly permissions: readonly Permission[];
+}
+
+/** An organization as cached; only active ones that are not deleted are. */
+export interface Organization {
+  readonly organization_id: string;
+  readonly name: string;
+  readonly slug: string;
+  readonly parent_organization_id: string | null;
+  /** 0 is a practice like any other. */
+  readonly practice_uids: readonly number[];
+  readonly is_active: boolean;
+  /** ISO-8601, UTC, milliseconds. */
+  readonly created_at: string | null;
+  /** ISO-8601, UTC, milliseconds. */
+  readonly updated_at: string | null;
+  readonly deleted_at: null;
+}
+
+/** A role assigned to a user, in force: active, not expired, its role and its organizations active. */
+export interface UserRole {
+  readonly user_role_id: string;
+  readonly user_id: string;
+  readonly role_id: string;
+  /** Where the role holds; `null`: everywhere. */
+  readonly organization_id: string | null;
+  readonly granted_by: string | null;
+  /** ISO-8601, UTC, milliseconds. */
+  readonly granted_at: string | null;
+  /** ISO-8601, UTC, milliseconds; `null`: never. From that moment on the assignment is in no context. */
+  readonly expires_at: string | null;
+  readonly is_active: boolean;
+}
+
+/** A membership in force: active, its organization active. */
+export interface UserOrganization {
+  readonly user_organization_id: string;
+  readonly user_id: string;
+  readonly organization_id: string;
+  readonly is_active: boolean;
+  /** ISO-8601, UTC, milliseconds. */
+  readonly joined_at: string | null;
+}
+
+/**
+ * One user with everything authorization depends on. Only what is in force is in it: nothing inactive (NULL counts
+ * as inactive), deleted or expired.
+ */
+export interface UserContext {
+  readonly user_id: string;
+  readonly email: string;
+  readonly first_name: string;
+  readonly last_name: string;
+  /** Always `true`: nobody else has a context. */
+  readonly is_active: boolean;
+  readonly email_verified: boolean | null;
+  /** 0 is a provider like any other; `null` is none. */
+  readonly provider_uid: number | null;
+  /** Each once, by name in the order of bytes. */
+  readonly roles: readonly Role[];
+  /** Those the user is a member of, in the order of joining. */
+  readonly organizations: readonly Organization[];
+  /**
+   * Those and everything below them, by name in the order of bytes. An inactive organization cuts off what is
+   * below it.
+   */
+  readonly accessible_organizations: readonly Organization[];
+  /** Practices of those, each once, ascending. Empty means none, never "all". */
+  readonly accessible_practices: readonly number[];
+  /** Assignments, the oldest first. One role may be assigned several times. */
+  readonly user_roles: readonly UserRole[];
+  /** Memberships, the oldest first. */
+  readonly user_organizations: readonly UserOrganization[];
+  /** The first of `organizations`; `null`: there is none. */
+  readonly current_organization_id: string | null;
+  /** Permissions of all roles, each once, by name in the order of bytes. */
+  readonly all_permissions: readonly Permission[];
+  /** See `rbacSuperAdminRoles`. */
+  readonly is_super_admin: boolean;
+  /** Ids of organizations, ascending, see `rbacOrganizationAdminRoles`. */
+  readonly organization_admin_for: readonly string[];
+}
+
+/**
+ * How current a context must be.
+ *
+ * | | promise | cost |
+ * | --- | --- | --- |
+ * | `validated` | nothing older than the last acknowledged invalidation | one round trip to the store |
+ * | `bounded` | at most `rbacBoundedMs` older than that | usually none: an object of this process |
+ * | `fresh` | what the source says now | one statement |
+ *
+ * `validated` is the default; where the option `near` makes `user_context` `bounded`, it means that, with the age
+ * given there. `bounded` is for menus and the like; it becomes `validated` by itself while invalidations of other
+ * processes cannot be heard. `fresh` is for what cannot be taken back: exports, changes of permissions.
+ */
+export type Consistency = 'validated' | 'bounded' | 'fresh';
+
+/** Options of {@link getCachedUserContext}. */
+export interface ContextOptions extends CallOptions {
+  readonly consistency?: Consistency | undefined;
+}
+
+/** Options of the invalidations of this section. */
+export interface InvalidateOptions extends CallOptions {
+  /**
+   * Milliseconds, 1 to 60000, during which nothing is stored in place of what was invalidated; reads go to the
+   * source meanwhile. For callers inside a transaction that is not committed yet, whose change a read would not
+   * see: give more than the transaction still takes. Omitted: call it after the commit.
+   */
+  readonly holdMs?: number | undefined;
+}
+
+/**
+ * The context of a user: roles, permissions, organizations, practices.
+ *
+ * It is composed of three kinds of entries, each valid on its own: the user's part `user_context:{id}` (300 s), each
+ * role `role_perms:{id}` (24 h) and the organizations `org_tree:all` (4 h). A changed role is therefore one
+ * invalidation, whoever many users have it. A context that is cached nowhere costs one statement. While nothing
+ * changes, the same object is handed out again.
+ *
+ * @returns a frozen object. Pass it on as it is: {@link scopeOf} takes no copies.
+ * @throws {NotFoundError} `E_NOT_FOUND` for a user without a context, also when that is cached; `reason` is
+ * `unknown`, `inactive` (`is_active` false or NULL) or `deleted`. Answer 401.
+ * @throws {SourceUnavailableError} `E_SOURCE_UNAVAILABLE` when neither store nor source can tell. Answer 503.
+ * (S1, S3)
+ */
+export function getCachedUserContext(
+  userId: string,
+  options?: ContextOptions | undefined,
+): Promise<UserContext>;
+
+/**
+ * A role with its permissions. Entry `role_perms:{id}`, 24 h.
+ *
+ * @returns `null` for an unknown, inactive or deleted role.
+ * @throws {SourceUnavailableError} `E_SOURCE_UNAVAILABLE` when neither store nor source can tell; never `null`
+ * then. (S1)
+ */
+export function getCachedRolePermissions(
+  roleId: string,
+  options?: CallOptions | undefined,
+): Promise<Role | null>;
+
+/**
+ * Whether a context allows something. *Synchronous*, asks nobody.
+ *
+ * A super administrator may do everything. For everybody else one permission of `all_permissions` must have the
+ * same resource and action, and the same scope or a broader one: `all` includes `organization`, which includes
+ * `own`.
+ *
+ * @param context from {@link getCachedUserContext}; any object of that shape is judged alike.
+ * @param permission `resource:action:scope`, for example `users:update:organization`.
+ * @throws {InvalidArgumentError} `E_INVALID_ARGUMENT` for a text of another form or with an unknown scope, whoever
+ * asks: a misspelt permission must not look like a denied one. (S1)
+ */
+export function hasPermission(context: UserContext, permission: string): boolean;
+
+/**
+ * Which rows of analytics data a caller may see. Frozen; made by {@link scopeOf} only. `instanceof` also holds when
+ * a bundler has loaded the package twice, and does not hold for copies.
+ *
+ * Switch on `kind` first: for `nothing` and for `all` the lists say nothing.
+ *
+ * ```ts
+ * switch (scope.kind) {
+ *   case 'nothing': return [];
+ *   case 'rows': return sql`... WHERE practice_uid = ANY(${scope.practices})
+ *     AND (${scope.providers}::int[] IS NULL OR provider_uid = ANY(${scope.providers}))`;
+ *   case 'all': return sql`...`;
+ * }
+ * ```
+ */
+export class Scope {
+  private constructor();
+  /** Not there: keeps objects of the same shape out. */
+  private readonly made: true;
+  /** `nothing`: not a single row. `rows`: those of `practices` and `providers`. `all`: every row. */
+  readonly kind: 'nothing' | 'rows' | 'all';
+  /** Not empty for `rows`; empty otherwise. */
+  readonly practices: readonly number[];
+  /** For `rows`: `null` any provider, rows without one included; otherwise not empty. `[]` for `nothing`. */
+  readonly providers: readonly number[] | null;
+}
+
+/**
+ * The scope a context has for one kind of data. *Synchronous*, asks nobody.
+ *
+ * The broadest scope in which `permission` was granted decides:
+ *
+ * | granted | scope |
+ * | --- | --- |
+ * | `all`, or super administrator | `all` |
+ * | `organization` | rows of `accessible_practices`, any provider; `nothing` without a practice |
+ * | `own` | rows of `accessible_practices` of `provider_uid`; `nothing` without a provider or a practice |
+ * | not at all | `nothing` |
+ *
+ * @param context the very object from {@link getCachedUserContext} or {@link authorizeRequest} of this copy of the
+ * package.
+ * @param permission `resource:action`, default `analytics:read`.
+ * @throws {ScopeError} `E_SCOPE` for any other object, a copy (`{ ...context }`, JSON) included: rights are not
+ * taken from what somebody may have changed.
+ * @throws {InvalidArgumentError} `E_INVALID_ARGUMENT` when `permission` is not two parts. (here)
+ */
+export function scopeOf(context: UserContext, permission?: string | undefined): Scope;
+
+/**
+ * Runs `fn` so that it sees one state of authorization: the first context that is read for a user is what every
+ * later {@link getCachedUserContext} and {@link authorizeRequest} inside gives, the same object. Two checks of one
+ * request then cannot contradict each other. It saves the round trips as well.
+ *
+ * - Holds for everything `fn` awaits or starts, until the promise of `fn` is settled, at most 60 s and 1,000 users;
+ *   afterwards, and in work left running, reads are ordinary again. Requests do not see each other's.
+ * - Failures are not kept. `consistency: 'fresh'` reads the source and leaves the snapshot as it is.
+ * - An invalidation of users, roles or organizations that is made inside drops it, so a request sees its own writes.
+ * - Inside another one it joins that.
+ *
+ * @returns what `fn` returns; a throw becomes a rejection. (here)
+ */
+export function withRequestSnapshot<T>(fn: () => T | PromiseLike<T>): Promise<T>;
+
+// What to call after which change, once it is committed:
+//
+// | change | call |
+// | --- | --- |
+// | name, e-mail, provider, activation, deletion of a user | `invalidateUserContext(userId)` |
+// | role assigned to a user, or removed | `invalidateUserContext(userId)` |
+// | organization added to a user, or removed | `invalidateUserContext(userId)` |
+// | permissions of a role, its name, activation, deletion | `invalidateRolePermissions(roleId)` |
+// | role assigned to many users in bulk, or removed | `invalidateUsersWithRole(roleId)` |
+// | a permission renamed, switched off, moved to another scope | `invalidateAllRolePermissions()` |
+// | an organization's practices, parent, activation, deletion | `invalidateOrganizationHierarchy()` |
+// | members of an organization in bulk | `invalidateOrganizationMembers(organizationId)` |
+//
+// With `cacheTailEnabled` the database tells all of this by itself; calling as well is faster and does no harm.
+
+/**
+ * Makes what is cached about a user void for every process: the user and the context. For a changed user,
+ * assignment or membership.
+ *
+ * @param reason why, for the log (level `info`, component `rbac`): at most 64 characters of `A-Z a-z 0-9 _ . : -`,
+ * for example `role_removed`.
+ * @throws {StoreUnavailableError} `E_STORE_UNAVAILABLE` when it could be neither applied nor queued. (S1)
+ */
+export function invalidateUserContext(
+  userId: string,
+  reason?: string | undefined,
+  options?: InvalidateOptions | undefined,
+): Promise<InvalidationResult>;
+
+/**
+ * Makes a role and every context void, for every process: also for users whose rows in `user_roles` are gone, who
+ * cannot be told any more. Every context is composed anew, most from parts that are still valid once read again;
+ * for a change of the role itself {@link invalidateRolePermissions} costs less.
+ *
+ * @param reason as {@link invalidateUserContext}.
+ * @throws {StoreUnavailableError} `E_STORE_UNAVAILABLE` when it could be neither applied nor queued. (S1)
+ */
+export function invalidateUsersWithRole(
+  roleId: string,
+  reason?: string | undefined,
+  options?: InvalidateOptions | undefined,
+): Promise<InvalidationResult>;
+
+/**
+ * Makes the organizations and every context void, for every process: after members of an organization were changed
+ * in bulk.
+ *
+ * @param reason as {@link invalidateUserContext}.
+ * @throws {StoreUnavailableError} `E_STORE_UNAVAILABLE` when it could be neither applied nor queued. (S1)
+ */
+export function invalidateOrganizationMembers(
+  organizationId: string,
+  reason?: string | undefined,
+  options?: InvalidateOptions | undefined,
+): Promise<InvalidationResult>;
+
+/**
+ * Makes the organizations void, for every process: after one was added, changed, moved, deactivated or deleted. One
+ * entry; every user sees it with the next context.
+ *
+ * @param reason as {@link invalidateUserContext}.
+ * @throws {StoreUnavailableError} `E_STORE_UNAVAILABLE` when it could be neither applied nor queued. (S1)
+ */
+export function invalidateOrganizationHierarchy(
+  reason?: string | undefined,
+  options?: InvalidateOptions | undefined,
+): Promise<InvalidationResult>;
+
+/**
+ * Makes one role void, for every process: after its permissions or the role itself changed. One entry, whoever many
+ * users have the role; all of them see it with their next context.
+ *
+ * @param reason as {@link invalidateUserContext}.
+ * @throws {StoreUnavailableError} `E_STORE_UNAVAILABLE` when it could be neither applied nor queued. (S1)
+ */
+export function invalidateRolePermissions(
+  roleId: string,
+  reason?: string | undefined,
+  options?: InvalidateOptions | undefined,
+): Promise<InvalidationResult>;
+
+/**
+ * Makes everything contexts are composed of void, for every process: after a permission changed, or when in doubt.
+ * Constant cost here, one load per user, role and tree when they are next needed.
+ *
+ * @param reason as {@link invalidateUserContext}.
+ * @throws {StoreUnavailableError} `E_STORE_UNAVAILABLE` when it could be neither applied nor queued. (S1)
+ */
+export function invalidateAllRolePermissions(
+  reason?: string | undefined,
+  options?: InvalidateOptions | undefined,
+): Promise<InvalidationResult>;
+
+// -----------------------------------------------------------------------------------------------------------
+// One request
+// -----------------------------------------------------------------------------------------------------------
+
+/** What both forms of {@link AuthorizeRequest} have. A property that is not listed is refused, not ignored. */
+export interface AuthorizeChecks {
+  /**
+   * The id that is looked up in the blacklist. Omitted: the token's `jti`, and without a token none. `null`: the
+   * blacklist is not asked.
+   */
+  readonly tokenId?: string | null | undefined;
+  /**
+   * `resource:action:scope`, or several that are all needed, judged as by {@link hasPermission}. Omitted or
+   * `undefined`: none is asked for. An empty list is refused: it would let everybody in.
+   */
+  readonly permission?: string | readonly string[] | undefined;
+  /** As {@link getCachedUserContext}. It is about the context; the blacklist is never asked less strictly. */
+  readonly consistency?: Consistency | undefined;
+}
+
+/** A request that must carry a token. */
+export interface AuthorizeTokenRequest<T extends object = JWTPayload> extends AuthorizeChecks {
+  /**
+   * The token as the client sent it. The property being there is what says that a token is needed: `undefined`,
+   * `null` and `''` are `token_missing`.
+   */
+  readonly token: string | null | undefined;
+  /**
+   * As for {@link verifyTokenCached}; called when the payload is not cached. Omitted: such a token is
+   * `token_unverified`.
+   */
+  readonly verify?: ((token: string) => T | Promise<T>) | undefined;
+  /** Whom the token must belong to. Omitted: whom it says. Either way the verified payload must say the same. */
+  readonly userId?: string | undefined;
+}
+
+/** A request without a token: you vouch for the user id, for example from a session of your own. */
+export interface AuthorizeSessionRequest extends AuthorizeChecks {
+  readonly token?: never;
+  readonly verify?: never;
+  /** Never take it from what the client sent. */
+  readonly userId: string;
+}
+
+/** What {@link authorizeRequest} is asked. */
+export type AuthorizeRequest<T extends object = JWTPayload> =
+  | AuthorizeTokenRequest<T>
+  | AuthorizeSessionRequest;
+
+/**
+ * Why a request was not let in.
+ *
+ * | reason | status | meaning |
+ * | --- | --- | --- |
+ * | `token_missing` | 401 | the request carries no token |
+ * | `token_invalid` | 401 | `verify` threw (`cause`), or the token has no usable `jti` or user id |
+ * | `token_unverified` | 401 | the payload is not cached and there is no `verify` |
+ * | `token_revoked` | 401 | the token is on the blacklist |
+ * | `token_mismatch` | 401 | the verified payload names another user, or none |
+ * | `user_unknown` | 401 | no such user |
+ * | `user_inactive` | 401 | `is_active` is false or NULL |
+ * | `user_deleted` | 401 | `deleted_at` is set |
+ * | `forbidden` | 403 | a permission that was asked for is missing |
+ * | `unavailable` | 503 | nobody could tell in time (`cause`): ask again after `retryAfterMs` |
+ */
+export type AuthorizeReason =
+  | 'token_missing'
+  | 'token_invalid'
+  | 'token_unverified'
+  | 'token_revoked'
+  | 'token_mismatch'
+  | 'user_unknown'
+  | 'user_inactive'
+  | 'user_deleted'
+  | 'forbidden'
+  | 'unavailable';
+
+/** The request may go on. */
+export interface Authorized<T extends object = JWTPayload> {
+  readonly ok: true;
+  /** As in the context. */
+  readonly userId: string;
+  /** The token's id; `null`: there is none. */
+  readonly tokenId: string | null;
+  /** The verified payload, frozen; `null` without a token. */
+  readonly payload: Readonly<T> | null;
+  readonly user: User;
+  /** For {@link hasPermission} and {@link scopeOf}. */
+  readonly context: UserContext;
+}
+
+/** The request must not go on. */
+export interface AuthorizeDenied {
+  readonly ok: false;
+  readonly reason: AuthorizeReason;
+  readonly status: 401 | 403 | 503;
+  /** One sentence for people, without personal data. */
+  readonly message: string;
+  /** What `verify` threw, or the error behind `unavailable`. Not for the client. */
+  readonly cause?: unknown;
+  /** Milliseconds; with `unavailable`. */
+  readonly retryAfterMs?: number | undefined;
+}
+
+/** What {@link authorizeRequest} resolves to; `ok` tells which. */
+export type AuthorizeResult<T extends object = JWTPayload> = Authorized<T> | AuthorizeDenied;
+
+/**
+ * Everything a request has to pass, in one round trip: blacklist, cached JWT payload, context, permissions.
+ *
+ * ```ts
+ * const result = await authorizeRequest({ token, verify, permission: 'reports:read:organization' });
+ * if (!result.ok) return Response.json({ error: result.reason }, { status: result.status });
+ * const { user, context } = result;
+ * ```
+ *
+ * - Every outcome the client may cause is a result; only your own mistakes (`E_INVALID_ARGUMENT`, `E_CLOSED`) and
+ *   an aborted `signal` reject. A refusal is never guessed and never the consequence of a failure: that is
+ *   `unavailable`.
+ * - Nothing about a user is given out because a token names them: the payload that `verify` returned must name the
+ *   same user in the first of `jwtUserClaims` it has. When `configure` sets those, call it in every worker thread.
+ * - A revoked token is not verified any more; the blacklist is asked even for a cached payload.
+ * - `verify` runs as in {@link verifyTokenCached}, after the round trip and only for a payload that is not cached.
+ * - Inside {@link withRequestSnapshot} the context is the one of the snapshot.
+ *
+ * @typeParam T shape of the payload; it is not checked.
+ * @throws {InvalidArgumentError} `E_INVALID_ARGUMENT` for an unknown property, a `permission` that is not understood,
+ * no user id without a token, or a `verify` without one. (here)
+ */
+export function authorizeRequest<T extends object = JWTPayload>(
+  request: AuthorizeRequest<T>,
+  options?: CallOptions | undefined,
+): Promise<AuthorizeResult<T>>;

@@ -30,6 +30,20 @@ exports.cacheJWTPayload = api.cacheJWTPayload;
 exports.invalidateJWTPayload = api.invalidateJWTPayload;
 exports.verifyTokenCached = api.verifyTokenCached;
 
+exports.getCachedUserContext = api.getCachedUserContext;
+exports.getCachedRolePermissions = api.getCachedRolePermissions;
+exports.invalidateUserContext = api.invalidateUserContext;
+exports.invalidateUsersWithRole = api.invalidateUsersWithRole;
+exports.invalidateOrganizationMembers = api.invalidateOrganizationMembers;
+exports.invalidateOrganizationHierarchy = api.invalidateOrganizationHierarchy;
+exports.invalidateRolePermissions = api.invalidateRolePermissions;
+exports.invalidateAllRolePermissions = api.invalidateAllRolePermissions;
+exports.hasPermission = api.hasPermission;
+exports.scopeOf = api.scopeOf;
+exports.Scope = api.Scope;
+exports.withRequestSnapshot = api.withRequestSnapshot;
+exports.authorizeRequest = api.authorizeRequest;
+
 exports.BcosCacheError = api.BcosCacheError;
 exports.ConfigError = api.ConfigError;
 exports.InvalidArgumentError = api.InvalidArgumentError;

@@ -4,53 +4,11 @@
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import { BentoCache, bentostore } from 'bentocache';
-import { memoryDriver } from 'bentocache/drivers/memory';
-import { Loader } from 'layered-loader/core';
-import { LRUCache } from 'lru-cache';
 import { KEYS, revokedTokens, users, withEngines } from './data.mjs';
 import { compare } from './measure.mjs';
+import { inMemory, MEMORY_BASE } from './memory.mjs';
 
 /** @typedef {import('./measure.mjs').Variant} Variant */
-
-const BASE = 'BentoCache, default';
-
-/**
- * The peers, holding `values` under `namespace:id`.
- * @param {string} namespace @param {string[]} ids @param {unknown[]} values @param {Variant['right']} right
- */
-async function peers(namespace, ids, values, right) {
-  const key = (/** @type {number} */ index) => `${namespace}:${ids[index]}`;
-  const byKey = new Map(ids.map((_, index) => [key(index), values[index]]));
-  const loader = new Loader({
-    inMemoryCache: { cacheType: 'lru-map', ttlInMsecs: 3_600_000, maxItems: 10_000 },
-    dataSourceGetOneFn: async (/** @type {string} */ asked) => byKey.get(asked),
-  });
-  const bento = new BentoCache({
-    default: 'plain',
-    stores: {
-      plain: bentostore().useL1Layer(memoryDriver({ maxItems: 10_000 })),
-      objects: bentostore().useL1Layer(memoryDriver({ maxItems: 10_000, serialize: false })),
-    },
-  });
-  const lru = new LRUCache({ max: 10_000, ttl: 3_600_000 });
-  for (const [one, value] of byKey) {
-    await loader.get(one);
-    await bento.set({ key: one, value, ttl: '1h' });
-    await bento.use('objects').set({ key: one, value, ttl: '1h' });
-    lru.set(one, /** @type {{}} */ (value));
-  }
-  const objects = bento.use('objects');
-  const fromLru = async (/** @type {string} */ one) => lru.get(one);
-  /** @type {Variant[]} */
-  const variants = [
-    { name: 'layered-loader', call: (index) => loader.get(key(index)), right },
-    { name: 'BentoCache, default', call: (index) => bento.get({ key: key(index) }), right },
-    { name: 'BentoCache, `serialize: false`', call: (index) => objects.get({ key: key(index) }), right },
-    { name: 'lru-cache in an async function', call: (index) => fromLru(key(index)), right },
-  ];
-  return { variants, close: () => bento.disconnectAll() };
-}
 
 /** Until the near copies are served without asking. @param {import('../index.js').Engine} ours */
 async function warm(ours) {
@@ -79,7 +37,7 @@ async function token(ours, { rounds, roundMs, progress }) {
   progress('near hit: revoked token');
   const right = (/** @type {unknown} */ answer) => answer === true;
   const values = revokedTokens.map(() => true);
-  const others = await peers('token_bl', revokedTokens, values, right);
+  const others = await inMemory('token_bl', revokedTokens, values, { right });
   /** @type {Variant} */
   const own = {
     name: 'bcos-cache `isTokenBlacklisted`',
@@ -89,7 +47,7 @@ async function token(ours, { rounds, roundMs, progress }) {
   const plan = { concurrency: 1, keys: KEYS, rounds, roundMs };
   const rows = await compare([own, ...others.variants], plan, 'in sequence');
   await others.close();
-  return { title: 'Near hit, awaited: revoked token', base: BASE, rows };
+  return { title: 'Near hit, awaited: revoked token', base: MEMORY_BASE, rows };
 }
 
 /** @param {import('../index.js').Engine} ours @param {import('./report.mjs').Conditions} conditions */
@@ -98,7 +56,7 @@ async function user(ours, { rounds, roundMs, progress }) {
   const ids = users.map((one) => one.user_id);
   const right = (/** @type {unknown} */ answer, /** @type {number} */ index) =>
     JSON.stringify(answer) === JSON.stringify(users[index]);
-  const others = await peers('user_basic', ids, users, right);
+  const others = await inMemory('user_basic', ids, users, { right });
   await warm(ours);
   const before = ours.getMetrics().bridge.submitted;
   /** @type {Variant} */
@@ -112,5 +70,5 @@ async function user(ours, { rounds, roundMs, progress }) {
   const submitted = ours.getMetrics().bridge.submitted - before;
   await others.close();
   const note = `${submitted} of our calls asked the store in this table.`;
-  return { title: 'Near hit, awaited: user object', base: BASE, rows, note };
+  return { title: 'Near hit, awaited: user object', base: MEMORY_BASE, rows, note };
 }

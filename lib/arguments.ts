@@ -3,14 +3,23 @@
  * side's. Invariant: a bad argument is an `InvalidArgumentError` that names it, thrown inside an async function.
  */
 
-import { InvalidArgumentError } from './errors.js';
+import { BOUNDED, type Consistency, FRESH, VALIDATED } from './consistency.js';
+import { DeadlineError, InvalidArgumentError } from './errors.js';
 
 export interface CallOptions {
   signal?: AbortSignal | undefined;
   deadlineMs?: number | undefined;
 }
 
+export interface InvalidateOptions extends CallOptions {
+  holdMs?: number | undefined;
+}
+
 const LONGEST_DEADLINE_MS = 600_000;
+/** Longer than any transaction should stay open. */
+const LONGEST_HOLD_MS = 60_000;
+/** Ends up in log records: short, and nothing that could break a line or carry an address. */
+const REASON = /^[A-Za-z0-9_.:-]{0,64}$/;
 
 /**
  * A well-formed string, or a refusal that says what was given instead. Halves of surrogate pairs all turn into
@@ -41,6 +50,14 @@ export function deadline(options: CallOptions | undefined): number {
   throw new InvalidArgumentError(`deadlineMs is not accepted: ${accepted}`, { field: 'deadlineMs' });
 }
 
+/** The options for the next step of a call that has taken until now; `until` is when its time budget ends. */
+export function remaining(options: CallOptions | undefined, until: number): CallOptions | undefined {
+  if (options?.deadlineMs === undefined) return options;
+  const left = Math.ceil(until - performance.now());
+  if (left <= 0) throw new DeadlineError(`no answer within ${options.deadlineMs} ms`);
+  return { signal: options.signal, deadlineMs: left };
+}
+
 /** Checks the options of a call that is answered without crossing. */
 export function check(options: CallOptions): void {
   deadline(options);
@@ -53,6 +70,43 @@ export function time(field: string, value: unknown): number {
   if (typeof ms === 'number' && Number.isFinite(ms)) return ms;
   const accepted = 'a valid Date, an ISO-8601 string, or Unix milliseconds';
   throw new InvalidArgumentError(`${field} is not accepted: ${accepted}`, { field });
+}
+
+/** How current a context must be. */
+export function consistency(value: unknown): Consistency {
+  switch (value) {
+    case undefined:
+    case 'validated':
+      return VALIDATED;
+    case 'bounded':
+      return BOUNDED;
+    case 'fresh':
+      return FRESH;
+    default:
+      throw new InvalidArgumentError(
+        "consistency is not accepted: 'validated', 'bounded' or 'fresh' is expected",
+        {
+          field: 'consistency',
+        },
+      );
+  }
+}
+
+/** Why something is invalidated, for the log; empty when nothing is said. */
+export function reasonText(value: unknown): string {
+  if (value === undefined) return '';
+  if (typeof value === 'string' && REASON.test(value)) return value;
+  const accepted = 'at most 64 characters of A-Z, a-z, 0-9 and _.:- are expected';
+  throw new InvalidArgumentError(`reason is not accepted: ${accepted}`, { field: 'reason' });
+}
+
+/** How long fills are refused after an invalidation; 0 = not at all. */
+export function hold(options: InvalidateOptions | undefined): number {
+  const given = options?.holdMs;
+  if (given === undefined) return 0;
+  if (Number.isInteger(given) && given >= 1 && given <= LONGEST_HOLD_MS) return given;
+  const accepted = `a whole number of milliseconds between 1 and ${LONGEST_HOLD_MS}`;
+  throw new InvalidArgumentError(`holdMs is not accepted: ${accepted}`, { field: 'holdMs' });
 }
 
 /** JSON of a plain object. */

@@ -6,17 +6,16 @@
 
 import type * as Public from '../index.js';
 import { abortable, type CallOptions, check, deadline, json, optionalText, text, time } from './arguments.js';
+import { authorize, type Port } from './authorize.js';
+import type { Configured } from './configured.js';
+import { hasPermission, scopeOf } from './contexts.js';
 import { InvalidArgumentError } from './errors.js';
 import { Loader } from './loader.js';
-import {
-  binding,
-  type Hot,
-  type InvalidationReply,
-  type NativeEngine,
-  type ObjectReply,
-  variables,
-} from './native.js';
+import { setLogger } from './logger.js';
+import type { Hot, InvalidationReply, NativeEngine, ObjectReply } from './native.js';
 import { Objects } from './objects.js';
+import { Rbac } from './rbac.js';
+import { withRequestSnapshot } from './snapshot.js';
 
 /** Longest wait of `close()` for running calls, in milliseconds. */
 const DRAIN_MS = 5_000;
@@ -26,11 +25,21 @@ export class Engine implements Public.Engine {
   readonly #hot: Hot;
   readonly #objects = new Objects();
   readonly #loader = new Loader();
+  readonly #rbac: Rbac;
+  readonly #port: Port;
   #closing: Promise<void> | undefined;
 
-  constructor(native: NativeEngine) {
+  constructor(native: NativeEngine, { userClaims }: Configured) {
     this.#native = native;
-    this.#hot = native.hot() as unknown as Hot;
+    this.#hot = native.hot();
+    const rbac = new Rbac(native, this.#hot, this.#objects);
+    this.#rbac = rbac;
+    this.#port = {
+      userClaims,
+      answers: (question, options) => rbac.answers(question, options),
+      verify: (token, verify, options) => this.verifyTokenCached(token, verify, options),
+      context: (userId, options) => rbac.context(userId, options),
+    };
   }
 
   isRedisAvailable(): boolean {
@@ -133,10 +142,10 @@ export class Engine implements Public.Engine {
     // The usual case without a closure or a second promise: this is asked for every request.
     const reply = await abortable(this.#hot.userById(id, false, deadline(options)), options?.signal);
     if (reply === null) return null;
-    const known = this.#known(reply);
+    const known = this.#objects.of(reply);
     if (known !== undefined) return known as Public.User;
     const full = await abortable(this.#hot.userById(id, true, deadline(options)), options?.signal);
-    return full === null ? null : ((this.#known(full) ?? null) as Public.User | null);
+    return full === null ? null : ((this.#objects.of(full) ?? null) as Public.User | null);
   }
 
   async getUserByEmail(email: string, options?: CallOptions): Promise<Public.User | null> {
@@ -146,7 +155,8 @@ export class Engine implements Public.Engine {
   }
 
   async invalidateUserCache(userId: string, options?: CallOptions): Promise<Public.InvalidationResult> {
-    return invalidated(this.#native.invalidateUser(text('userId', userId), deadline(options)), options);
+    const reply = this.#native.invalidateUser(text('userId', userId), deadline(options));
+    return this.#rbac.invalidated(reply as Promise<InvalidationReply>, options);
   }
 
   async getCachedUserBasic(userId: string, options?: CallOptions): Promise<Public.User | null> {
@@ -190,7 +200,7 @@ export class Engine implements Public.Engine {
     const payload = this.#loader.run<object>(
       {
         begin: (full) => this.#hot.beginJwt(given, full, deadline(options)),
-        found: (serial, written) => this.#known(written === undefined ? serial : [serial, written]),
+        found: (serial, written) => this.#objects.of(written === undefined ? serial : [serial, written]),
         load: () => verify(given),
         encode: (loaded) => json('the result of verify', loaded),
         end: (lead, written) => this.#native.endJwt(lead, written) as Promise<unknown>,
@@ -201,20 +211,65 @@ export class Engine implements Public.Engine {
     return payload as Promise<Readonly<T>>;
   }
 
+  getCachedUserContext(userId: string, options?: Public.ContextOptions): Promise<Public.UserContext> {
+    return this.#rbac.context(userId, options);
+  }
+
+  getCachedRolePermissions(roleId: string, options?: CallOptions): Promise<Public.Role | null> {
+    return this.#rbac.role(roleId, options);
+  }
+
+  async invalidateUserContext(userId: string, reason?: string, options?: Public.InvalidateOptions) {
+    return this.#rbac.invalidate('user', text('userId', userId), reason, options);
+  }
+
+  async invalidateUsersWithRole(roleId: string, reason?: string, options?: Public.InvalidateOptions) {
+    return this.#rbac.invalidate('role_users', text('roleId', roleId), reason, options);
+  }
+
+  async invalidateOrganizationMembers(id: string, reason?: string, options?: Public.InvalidateOptions) {
+    return this.#rbac.invalidate('organization_members', text('organizationId', id), reason, options);
+  }
+
+  async invalidateOrganizationHierarchy(reason?: string, options?: Public.InvalidateOptions) {
+    return this.#rbac.invalidate('hierarchy', '', reason, options);
+  }
+
+  async invalidateRolePermissions(roleId: string, reason?: string, options?: Public.InvalidateOptions) {
+    return this.#rbac.invalidate('role', text('roleId', roleId), reason, options);
+  }
+
+  async invalidateAllRolePermissions(reason?: string, options?: Public.InvalidateOptions) {
+    return this.#rbac.invalidate('roles', '', reason, options);
+  }
+
+  hasPermission(context: Public.UserContext, permission: string): boolean {
+    return hasPermission(context, permission);
+  }
+
+  scopeOf(context: Public.UserContext, permission?: string): Public.Scope {
+    return scopeOf(context, permission) as Public.Scope;
+  }
+
+  withRequestSnapshot<T>(fn: () => T | PromiseLike<T>): Promise<T> {
+    return withRequestSnapshot(fn);
+  }
+
+  authorizeRequest<T extends object = Public.JWTPayload>(
+    request: Public.AuthorizeRequest<T>,
+    options?: CallOptions,
+  ): Promise<Public.AuthorizeResult<T>> {
+    return authorize(this.#port, request, options) as Promise<Public.AuthorizeResult<T>>;
+  }
+
   /** The object of a read; asks in full when this side does not have the object of a near copy. */
   async #object(ask: (full: boolean) => Promise<unknown>): Promise<object | null> {
     const reply = (await ask(false)) as ObjectReply;
     if (reply === null) return null;
-    const known = this.#known(reply);
+    const known = this.#objects.of(reply);
     if (known !== undefined) return known;
     const full = (await ask(true)) as ObjectReply;
-    return full === null ? null : (this.#known(full) ?? null);
-  }
-
-  #known(reply: Exclude<ObjectReply, null>): object | undefined {
-    if (typeof reply === 'string') return this.#objects.parse(0, reply);
-    if (typeof reply === 'number') return this.#objects.get(reply);
-    return this.#objects.get(reply[0]) ?? this.#objects.parse(reply[0], reply[1]);
+    return full === null ? null : (this.#objects.of(full) ?? null);
   }
 }
 
@@ -224,54 +279,4 @@ async function invalidated(
 ): Promise<Public.InvalidationResult> {
   const [acknowledged, queued] = await abortable(reply as Promise<InvalidationReply>, options?.signal);
   return { acknowledged, queued };
-}
-
-/** Makes an engine of its own. */
-export function createEngine(options?: Public.EngineOptions): Engine {
-  return new Engine(binding.createEngine(variables(), optionsJson(options)));
-}
-
-/** Sets the options of the default engine. */
-export function configure(options: Public.EngineOptions): void {
-  binding.configure(variables(), optionsJson(options));
-}
-
-/** The default engine. The native one is shared by every copy of this module; this wrapper is not. */
-export function getEngine(): Engine {
-  defaultEngine ??= new Engine(binding.defaultEngine(variables()));
-  return defaultEngine;
-}
-
-let defaultEngine: Engine | undefined;
-
-/** Closes the default engine if there is one. */
-export async function closeDefault(options?: Public.CloseOptions): Promise<void> {
-  if (defaultEngine === undefined) {
-    const native = binding.existingEngine();
-    if (native === null) return;
-    defaultEngine = new Engine(native);
-  }
-  await defaultEngine.close(options);
-}
-
-/** Records arrive as JSON, one per call. */
-export function setLogger(logger: Public.Logger | null): void {
-  if (logger !== null && typeof logger !== 'function') {
-    throw new InvalidArgumentError('logger is not accepted: a function or null is expected', {
-      field: 'logger',
-    });
-  }
-  if (logger === null) binding.setLogger(null);
-  else {
-    binding.setLogger((record: string) => {
-      const parsed = JSON.parse(record) as Omit<Public.LogRecord, 'time'> & { time: number };
-      logger({ ...parsed, time: new Date(parsed.time).toISOString() });
-    });
-  }
-}
-
-/** `undefined` means "not given", in options as everywhere; `null` is reported by the native side. */
-function optionsJson(options: Public.EngineOptions | undefined): string {
-  if (options === undefined) return '{}';
-  return json('options', options);
 }

@@ -20,6 +20,7 @@ export type ErrorCode =
 
 export interface ErrorDetails {
   readonly field?: string | undefined;
+  readonly reason?: string | undefined;
   readonly retryable?: boolean | undefined;
   readonly cause?: unknown;
 }
@@ -39,6 +40,7 @@ const BRAND: unique symbol = Symbol.for('bcos-cache.error');
 export class BcosCacheError extends Error {
   readonly code: ErrorCode;
   declare readonly field?: string | undefined;
+  declare readonly reason?: string | undefined;
   readonly retryable: boolean;
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
@@ -46,6 +48,7 @@ export class BcosCacheError extends Error {
     this.code = code;
     // Left out instead of set to undefined, so that a printed error shows only what is known.
     if (details.field !== undefined) this.field = details.field;
+    if (details.reason !== undefined) this.reason = details.reason;
     this.retryable = details.retryable ?? RETRYABLE.has(code);
   }
 }
@@ -106,7 +109,7 @@ export class ScopeError extends BcosCacheError {
   }
 }
 
-/** The thing asked for does not exist, or no longer counts as existing. */
+/** The thing asked for does not exist, or no longer counts as existing; `reason` says which. */
 export class NotFoundError extends BcosCacheError {
   declare readonly code: 'E_NOT_FOUND';
   constructor(message: string, details?: ErrorDetails) {
@@ -192,8 +195,13 @@ function setName(type: { readonly prototype: BcosCacheError }, value: string): v
  * The error for a failure reported by the native side. A code this build does not know, which only a
  * mismatched add-on can send, becomes `E_INTERNAL` and is named in the message, never dropped.
  */
-export function fromNative(code: string, message: string, field?: string | null | undefined): BcosCacheError {
-  const details: ErrorDetails = { field: field ?? undefined };
+export function fromNative(
+  code: string,
+  message: string,
+  field?: string | null | undefined,
+  reason?: string | null | undefined,
+): BcosCacheError {
+  const details: ErrorDetails = { field: field ?? undefined, reason: reason ?? undefined };
   const type = TYPES.get(code);
   if (type !== undefined) return new type(message, details);
   return new BcosCacheError('E_INTERNAL', code === 'E_INTERNAL' ? message : `${code}: ${message}`, details);

@@ -4,7 +4,12 @@
  */
 
 import type * as Public from '../index.js';
-import { closeDefault, configure, createEngine, type Engine, getEngine, setLogger } from './engine.js';
+import * as contexts from './contexts.js';
+import type { Engine } from './engine.js';
+import { closeDefault, configure, createEngine, getEngine } from './engines.js';
+import { setLogger } from './logger.js';
+import * as scope from './scope.js';
+import * as snapshot from './snapshot.js';
 
 export * from './errors.js';
 export { configure, createEngine, getEngine, setLogger };
@@ -54,3 +59,28 @@ export const getCachedJWTPayload: typeof Public.getCachedJWTPayload = delegate('
 export const cacheJWTPayload: typeof Public.cacheJWTPayload = delegate('cacheJWTPayload');
 export const invalidateJWTPayload: typeof Public.invalidateJWTPayload = delegate('invalidateJWTPayload');
 export const verifyTokenCached: typeof Public.verifyTokenCached = delegate('verifyTokenCached');
+
+export const getCachedUserContext: typeof Public.getCachedUserContext = delegate('getCachedUserContext');
+export const getCachedRolePermissions: typeof Public.getCachedRolePermissions =
+  delegate('getCachedRolePermissions');
+export const invalidateUserContext: typeof Public.invalidateUserContext = delegate('invalidateUserContext');
+export const invalidateUsersWithRole: typeof Public.invalidateUsersWithRole =
+  delegate('invalidateUsersWithRole');
+export const invalidateOrganizationMembers: typeof Public.invalidateOrganizationMembers = delegate(
+  'invalidateOrganizationMembers',
+);
+export const invalidateOrganizationHierarchy: typeof Public.invalidateOrganizationHierarchy = delegate(
+  'invalidateOrganizationHierarchy',
+);
+export const invalidateRolePermissions: typeof Public.invalidateRolePermissions =
+  delegate('invalidateRolePermissions');
+export const invalidateAllRolePermissions: typeof Public.invalidateAllRolePermissions = delegate(
+  'invalidateAllRolePermissions',
+);
+export const authorizeRequest: typeof Public.authorizeRequest = delegate('authorizeRequest');
+
+// These need no engine.
+export const hasPermission: typeof Public.hasPermission = contexts.hasPermission;
+export const scopeOf: typeof Public.scopeOf = contexts.scopeOf as unknown as typeof Public.scopeOf;
+export const withRequestSnapshot: typeof Public.withRequestSnapshot = snapshot.withRequestSnapshot;
+export const Scope: typeof Public.Scope = scope.Scope as unknown as typeof Public.Scope;

@@ -3,15 +3,11 @@
  * Invariant: loading connects to nothing and starts no thread.
  */
 
-import type { NativeEngine } from '../native.js';
+import type { Consistency } from './consistency.js';
 import { fromNative } from './errors.js';
 
-type Binding = typeof import('../native.js');
-
-/** The add-on beside this package; `native.js` picks the file for this platform. */
-export const binding: Binding = require('../native.js') as Binding;
-
-export type { NativeEngine };
+type Generated = typeof import('../native.js');
+type GeneratedEngine = import('../native.js').NativeEngine;
 
 /** `null`; the number of an object this side may know; its JSON text when it has no number; or both. */
 export type ObjectReply = null | number | string | readonly [serial: number, text: string];
@@ -21,10 +17,25 @@ export interface Hot {
   peekRevoked(tokenId: string): boolean;
   /** Number of the object that may be served without asking; 0 = ask. */
   peekUser(userId: string): number;
+  /** The same for a context; `bounded` = the caller accepts that, whatever mode is configured. */
+  peekContext(userId: string, bounded: boolean): number;
   tokenIsBlacklisted(tokenId: string, full: false, deadlineMs: number): Promise<boolean>;
   userById(userId: string, full: boolean, deadlineMs: number): Promise<ObjectReply>;
   cachedJwt(token: string, full: boolean, deadlineMs: number): Promise<ObjectReply>;
   beginJwt(token: string, full: boolean, deadlineMs: number): Promise<BeginReply>;
+  userContext(userId: string, full: boolean, deadlineMs: number): Promise<ObjectReply>;
+  userContextBounded(userId: string, full: boolean, deadlineMs: number): Promise<ObjectReply>;
+  userContextFresh(userId: string, full: boolean, deadlineMs: number): Promise<ObjectReply>;
+  rolePermissions(roleId: string, full: boolean, deadlineMs: number): Promise<ObjectReply>;
+  authorize(
+    token: string | null,
+    tokenId: string | null,
+    userId: string | null,
+    checkToken: boolean,
+    consistency: Consistency,
+    full: boolean,
+    deadlineMs: number,
+  ): Promise<AuthorizeReply>;
 }
 
 /** First element of a reply that hands out a loader ticket, or that names somebody else's failed loader. */
@@ -35,6 +46,52 @@ export type BeginReply = number | string | readonly [serial: number, textOrLead:
 
 /** Acknowledged by the store, queued for it, and whether a row was inserted. */
 export type InvalidationReply = readonly [acknowledged: boolean, queued: boolean, inserted: boolean | null];
+
+/** What an authorization invalidation voids; the id is empty where there is none. */
+export type Voided = 'user' | 'role_users' | 'organization_members' | 'hierarchy' | 'role' | 'roles';
+
+/** Everything a request is decided by, from one round trip. The ids are those that were used. */
+export type AuthorizeReply = readonly [
+  /** `null` = not asked. */
+  revoked: boolean | null,
+  payload: ObjectReply,
+  /** `null` = not asked, or denied. */
+  context: ObjectReply,
+  denied: 'unknown' | 'inactive' | 'deleted' | null,
+  tokenId: string | null,
+  userId: string | null,
+];
+
+/** Methods whose generated types say less than is known of them. */
+interface Typed {
+  hot(): Hot;
+  /** `holdMs` 0 = no hold; `reason` may be empty. */
+  invalidateRbac(
+    what: Voided,
+    id: string,
+    reason: string,
+    holdMs: number,
+    deadlineMs: number,
+  ): Promise<InvalidationReply>;
+  /** Resolves when the outbox is installed, or removed. */
+  migrate(remove: boolean): Promise<null>;
+}
+
+export type NativeEngine = Omit<GeneratedEngine, keyof Typed> & Typed;
+
+interface TypedBinding {
+  install(makeError: typeof fromNative): void;
+  createEngine(variables: string, options: string): NativeEngine;
+  defaultEngine(variables: string): NativeEngine;
+  existingEngine(): NativeEngine | null;
+  /** The SQL that installs the outbox, or removes it. */
+  migrationSql(variables: string, options: string, remove: boolean): string;
+}
+
+type Binding = Omit<Generated, keyof TypedBinding> & TypedBinding;
+
+/** The add-on beside this package; `native.js` picks the file for this platform. */
+export const binding: Binding = require('../native.js') as unknown as Binding;
 
 binding.install(fromNative);
 

@@ -4,6 +4,8 @@
  * Invariant: an object is frozen before anybody sees it, and the texts behind all of them stay in budget.
  */
 
+import type { ObjectReply } from './native.js';
+
 const BUDGET_CHARACTERS = 32 * 1024 * 1024;
 
 interface Kept {
@@ -20,9 +22,22 @@ export class Objects {
     return this.#kept.get(serial)?.value;
   }
 
-  /** Parses, freezes and keeps; `serial` 0 is not kept. */
-  parse(serial: number, text: string): object {
+  /**
+   * The object of a reply; `undefined` when only its number came and it is not kept here. `made` is called with
+   * every object that is parsed, once.
+   */
+  of(reply: Exclude<ObjectReply, null>, made?: (value: object) => void): object | undefined {
+    if (typeof reply === 'number') return this.get(reply);
+    if (typeof reply === 'string') return this.parse(0, reply, made);
+    return this.parse(reply[0], reply[1], made);
+  }
+
+  /** The object of `serial`: kept already, or parsed, frozen and kept now; `serial` 0 is not kept. */
+  parse(serial: number, text: string, made?: (value: object) => void): object {
+    const known = this.#kept.get(serial);
+    if (known !== undefined) return known.value;
     const value = freeze(JSON.parse(text) as object);
+    made?.(value);
     if (serial > 0 && text.length <= BUDGET_CHARACTERS) {
       this.#kept.set(serial, { value, characters: text.length });
       this.#characters += text.length;

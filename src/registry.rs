@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock, Weak};
 
 use bcos_cache_core::base::error::{Code, Error};
 use bcos_cache_core::config;
-use bcos_cache_core::engine::Engine;
+use bcos_cache_core::engine::{self, Engine};
 use parking_lot::Mutex;
 
 use crate::bridge::{log, queue::JsTicket};
@@ -58,6 +58,16 @@ pub(crate) fn configure(env: &[(String, String)], options: serde_json::Value) ->
     Ok(())
 }
 
+/// The SQL of the outbox with the names of this configuration.
+pub(crate) fn migration_sql(
+    env: &[(String, String)],
+    options: &serde_json::Value,
+    remove: bool,
+) -> Result<String, Error> {
+    let settings = config::load(env, options).map_err(|errors| config_error(&errors))?;
+    Ok(engine::migration_sql(&settings, remove))
+}
+
 /// Whether the default engine exists, without making it.
 pub(crate) fn existing() -> Option<Arc<JsEngine>> {
     REGISTRY.lock().default.clone()
@@ -89,5 +99,10 @@ fn config_error(errors: &config::ConfigErrors) -> Error {
         Some(option) if !config::variable_names().contains(&first.variable.as_str()) => option.clone(),
         _ => first.variable.clone(),
     });
-    Error { code: Code::Config, message: errors.to_string().into(), field: field.map(Into::into) }
+    Error {
+        code: Code::Config,
+        message: errors.to_string().into(),
+        field: field.map(Into::into),
+        reason: None,
+    }
 }

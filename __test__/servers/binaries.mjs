@@ -19,6 +19,7 @@ import { createRequire } from 'node:module';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { libraryEnvironment, unpackProgram } from './debian.mjs';
 
 const run = promisify(execFile);
 export const cacheFolder = join(dirname(fileURLToPath(import.meta.url)), '..', '..', '.servers');
@@ -140,54 +141,14 @@ export const findValkey = once(async () => {
 const redisFolder = join(cacheFolder, 'redis-7');
 const redisPath = join(redisFolder, 'usr', 'bin', 'redis-server');
 
-/** The libraries that came with the program, for systems that do not have them. @returns {NodeJS.ProcessEnv} */
-function redisEnvironment() {
-  const base = join(redisFolder, 'usr', 'lib');
-  if (!existsSync(base)) return {};
-  return {
-    LD_LIBRARY_PATH: readdirSync(base)
-      .map((name) => join(base, name))
-      .join(delimiter),
-  };
-}
-
-/** @param {string} scratch @param {string[]} packages @returns {Promise<string[]>} paths of the packages */
-async function downloadPackages(scratch, packages) {
-  const folder = mkdtempSync(join(scratch, 'deb-'));
-  // Root downloads as the user `_apt`, who must be able to write here.
-  chmodSync(folder, 0o755);
-  const download = () => run('apt-get', ['download', ...packages], { cwd: folder, timeout: 120_000 });
-  try {
-    await download();
-  } catch (error) {
-    if (process.getuid?.() !== 0) throw error;
-    // A fresh image has no package lists.
-    await run('apt-get', ['update'], {
-      env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
-      timeout: 180_000,
-    });
-    await download();
-  }
-  return readdirSync(folder).map((name) => join(folder, name));
-}
-
 /**
  * Debian keeps the server program in redis-tools, under the name of its checker (one program, several names).
- * Unpacking it instead of installing redis-server leaves no service, no user and no configuration behind.
  */
 async function fetchRedis() {
   await intoCache('redis-7', async (folder, scratch) => {
-    const [tools] = await downloadPackages(scratch, ['redis-tools']);
-    if (tools === undefined) throw new Error('apt-get saved no package');
-    await run('dpkg-deb', ['-x', tools, folder]);
-    renameSync(join(folder, 'usr', 'bin', 'redis-check-rdb'), join(folder, 'usr', 'bin', 'redis-server'));
-    const { stdout: missing } = await run('ldd', [join(folder, 'usr', 'bin', 'redis-server')]);
-    if (!missing.includes('not found')) return;
-    const { stdout: depends } = await run('dpkg-deb', ['-f', tools, 'Depends']);
-    const names = depends.split(',').map((entry) => entry.trim().split(/[\s:]/, 1)[0] ?? '');
-    const libraries = names.filter((name) => name.startsWith('lib') && name !== 'libc6');
-    for (const file of await downloadPackages(scratch, libraries))
-      await run('dpkg-deb', ['-x', file, folder]);
+    const checker = join('usr', 'bin', 'redis-check-rdb');
+    await unpackProgram({ name: 'redis-tools', program: checker, folder, scratch });
+    renameSync(join(folder, checker), join(folder, 'usr', 'bin', 'redis-server'));
   });
 }
 
@@ -201,11 +162,50 @@ export const findRedis = once(async () => {
   /** @type {unknown} */
   let cause;
   if (!existsSync(redisPath)) await fetchRedis().catch((error) => (cause = error));
-  const found = await program(redisPath, REDIS, redisEnvironment());
+  const found = await program(redisPath, REDIS, libraryEnvironment(redisFolder));
   if (found) return found;
   throw new Error(
     'Redis 7 is not here and could not be fetched. Set REDIS_SERVER to a redis-server program with TLS, put one on ' +
       'PATH, or on Debian run `apt-get update` once as root and start again.',
+    { cause },
+  );
+});
+
+const PGBOUNCER = /^PgBouncer (\d+\.\d+\.\d+)/;
+
+/** @typedef {Program & { unpacked?: string }} PgbouncerProgram `unpacked`: the folder it was unpacked into */
+
+/** @param {string} folder of the unpacked package */
+export const pgbouncerIn = (folder) => ({
+  path: join(folder, 'usr', 'sbin', 'pgbouncer'),
+  env: libraryEnvironment(folder),
+});
+
+async function fetchPgbouncer() {
+  await intoCache('pgbouncer-1', async (folder, scratch) => {
+    const name = join('usr', 'sbin', 'pgbouncer');
+    await unpackProgram({ name: 'pgbouncer', program: name, folder, scratch });
+  });
+}
+
+/** @type {() => Promise<PgbouncerProgram>} */
+export const findPgbouncer = once(async () => {
+  const named = await fromVariable('PGBOUNCER', PGBOUNCER);
+  if (named) return named;
+  // Debian's place is not on the PATH of an ordinary account.
+  const installed = onPath('pgbouncer') ?? '/usr/sbin/pgbouncer';
+  const local = await program(installed, PGBOUNCER);
+  if (local) return local;
+  const unpacked = join(cacheFolder, 'pgbouncer-1');
+  /** @type {unknown} */
+  let cause;
+  if (!existsSync(unpacked)) await fetchPgbouncer().catch((error) => (cause = error));
+  const { path, env } = pgbouncerIn(unpacked);
+  const found = await program(path, PGBOUNCER, env);
+  if (found) return { ...found, unpacked };
+  throw new Error(
+    'PgBouncer is not here and could not be fetched. Set PGBOUNCER to a pgbouncer program, put one on PATH, or on ' +
+      'Debian run `apt-get update` once as root and start again.',
     { cause },
   );
 });

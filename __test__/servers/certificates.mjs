@@ -1,13 +1,13 @@
 /**
  * A certificate authority and a server certificate for 127.0.0.1, made for one test run. Not for anything else.
- * Invariant: the server certificate is a leaf with the address as its alternative name: strict clients accept it.
+ * Invariant: the server certificate is a leaf with its names as alternative names: strict clients accept it.
  */
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** @param {string} folder @returns {{ ca: string, cert: string, key: string }} paths */
-export function makeCertificates(folder) {
+/** @param {string} folder @param {string} [names] as OpenSSL writes them @returns {{ ca: string, cert: string, key: string }} paths */
+export function makeCertificates(folder, names = 'IP:127.0.0.1,DNS:localhost') {
   /** @param {string} name */
   const at = (name) => join(folder, name);
   /** @param {string[]} args */
@@ -22,7 +22,7 @@ export function makeCertificates(folder) {
   writeFileSync(
     at('leaf.cnf'),
     'basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\n' +
-      'extendedKeyUsage=serverAuth\nsubjectAltName=IP:127.0.0.1,DNS:localhost\n',
+      `extendedKeyUsage=serverAuth\nsubjectAltName=${names}\n`,
   );
   openssl(
     'req',

@@ -142,13 +142,18 @@ export class Child {
     return this.alive ? this.process.pid : undefined;
   }
 
-  /** @returns {string} */
-  logTail() {
+  /** What the process wrote, and those before it in the same folder. @returns {string} */
+  log() {
     try {
-      return readFileSync(this.logFile, 'utf8').slice(-2000);
+      return readFileSync(this.logFile, 'utf8');
     } catch {
       return '';
     }
+  }
+
+  /** @returns {string} */
+  logTail() {
+    return this.log().slice(-2000);
   }
 
   /** The parent gets the signal first: a stopped or dead parent starts no further child. @param {NodeJS.Signals} signal */

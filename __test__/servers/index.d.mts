@@ -65,12 +65,39 @@ export interface Cluster extends AsyncDisposable {
   stop(): Promise<void>;
 }
 
+export interface PostgresOptions {
+  /** With a certificate of its own authority; plain connections are refused, and other roles need a password. */
+  tls?: boolean | undefined;
+  /** Whom the certificate is for, as OpenSSL writes it; default `IP:127.0.0.1,DNS:localhost`. */
+  certificateNames?: string | undefined;
+}
+
 export interface PostgresServer extends Controls {
-  /** Of the database `postgres`, as superuser `postgres` without password. */
+  /** Of the database `postgres`, as superuser `postgres` without password; with TLS it verifies the server in full. */
   readonly url: string;
+  /** Path of the certificate authority of a TLS server. */
+  readonly ca: string | undefined;
+  /** What the server has logged since it was first started. */
+  log(): string;
   query<Row extends object = Record<string, unknown>>(sql: string, params?: unknown[]): Promise<Row[]>;
   /** Answers the URL of the new database. */
   createDatabase(name: string): Promise<string>;
+}
+
+export interface PgbouncerOptions {
+  /** Of the Postgres behind, on 127.0.0.1, which must let `postgres` in without password. */
+  port: number;
+  /** Server connections per database and user, which all clients share; default 2. */
+  poolSize?: number | undefined;
+  /** Startup parameters that are accepted and have no effect; others that it does not know are refused. */
+  ignoreStartupParameters?: string[] | undefined;
+}
+
+export interface Pgbouncer extends Controls {
+  /** The same database, reached through the pooler. */
+  through(url: string): string;
+  /** What the server has logged since it was first started. */
+  log(): string;
 }
 
 export interface Faults {
@@ -118,5 +145,6 @@ export const serverlessCommands: readonly string[];
 export function keySlot(key: string | Uint8Array): number;
 export function startValkey(options?: ValkeyOptions): Promise<Server>;
 export function startCluster(options?: ClusterOptions): Promise<Cluster>;
-export function startPostgres(): Promise<PostgresServer>;
+export function startPostgres(options?: PostgresOptions): Promise<PostgresServer>;
+export function startPgbouncer(options: PgbouncerOptions): Promise<Pgbouncer>;
 export function startProxy(options: ProxyOptions): Promise<FaultProxy>;

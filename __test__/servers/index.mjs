@@ -3,6 +3,7 @@
  * the process that started it. No mocks, and nothing of the product is imported here.
  */
 export { startCluster } from './cluster.mjs';
+export { startPgbouncer } from './pgbouncer.mjs';
 export { startPostgres } from './postgres.mjs';
 export { startProxy } from './proxy.mjs';
 export { ReplyError } from './resp.mjs';

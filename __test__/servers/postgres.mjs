@@ -1,12 +1,15 @@
 /**
  * A real PostgreSQL server over TCP with trust authentication, tuned to forget: for tests, benchmarks and the demo.
- * Invariant: data of a start is a private copy of a cached template; the server never runs as root.
+ * Invariant: data of a start is a private copy of a cached template; the server never runs as root; one with TLS
+ * lets nobody in without it.
  */
 import { execFile } from 'node:child_process';
-import { chmodSync, existsSync, readFileSync } from 'node:fs';
+import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { handOver, serverAccount } from './account.mjs';
 import { cacheFolder, findPostgres, intoCache } from './binaries.mjs';
+import { makeCertificates } from './certificates.mjs';
 import { Child, removeFolder, temporaryFolder, until } from './child.mjs';
 import { freePort } from './ports.mjs';
 
@@ -14,30 +17,12 @@ const run = promisify(execFile);
 const START_TIMEOUT_MS = 20_000;
 const PORT_ATTEMPTS = 5;
 const POOL_SIZE = 4;
+/** Without a line for plain connections those are refused; only the superuser needs no password. */
+const TLS_ONLY = 'hostssl all postgres 127.0.0.1/32 trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n';
 
 /** @typedef {import('./index.mjs').PostgresServer} PostgresServer */
-/** @typedef {{ uid: number, gid: number } | undefined} Account undefined: this process's own */
-
-/** PostgreSQL refuses to run as root, so root lends it another account. @returns {Promise<Account>} */
-async function serverAccount() {
-  if (process.getuid?.() !== 0) return undefined;
-  for (const name of ['postgres', 'nobody']) {
-    try {
-      const [uid, gid] = await Promise.all(
-        ['-u', '-g'].map(async (flag) => Number((await run('id', [flag, name])).stdout)),
-      );
-      if (uid !== undefined && gid !== undefined) return { uid, gid };
-    } catch {
-      // No such account: try the next.
-    }
-  }
-  throw new Error('running as root: PostgreSQL needs an account named `postgres` or `nobody`');
-}
-
-/** @param {string} folder @param {Account} account */
-async function handOver(folder, account) {
-  if (account) await run('chown', ['-R', `${account.uid}:${account.gid}`, folder]);
-}
+/** @typedef {import('./account.mjs').Account} Account */
+/** @typedef {{ ca: string, cert: string, key: string }} Certificates */
 
 /** @param {import('./binaries.mjs').PostgresPrograms} programs @param {Account} account @returns {Promise<string>} */
 async function template(programs, account) {
@@ -73,8 +58,8 @@ async function loadDriver() {
   }
 }
 
-/** @param {number} port @returns {string[]} */
-function commandLine(port) {
+/** @param {number} port @param {Certificates | undefined} tls @returns {string[]} */
+function commandLine(port, tls) {
   const settings = {
     listen_addresses: '127.0.0.1',
     unix_socket_directories: '',
@@ -85,6 +70,7 @@ function commandLine(port) {
     shared_buffers: '128MB',
     max_connections: '100',
     timezone: 'UTC',
+    ...(tls ? { ssl: 'on', ssl_cert_file: tls.cert, ssl_key_file: tls.key } : {}),
   };
   const options = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
   return ['-p', String(port), ...options];
@@ -98,20 +84,28 @@ class Postgres {
   #pool;
   #stopped = false;
 
-  /** @param {{ programs: import('./binaries.mjs').PostgresPrograms, folder: string, port: number, account: Account }} parts */
-  constructor({ programs, folder, port, account }) {
+  /**
+   * @param {{ programs: import('./binaries.mjs').PostgresPrograms, folder: string, port: number, account: Account,
+   *   tls: Certificates | undefined }} parts
+   */
+  constructor({ programs, folder, port, account, tls }) {
     this.programs = programs;
     this.folder = folder;
     this.data = join(folder, 'data');
     this.account = account;
     this.port = port;
+    this.tls = tls;
+    this.ca = tls?.ca;
     this.version = programs.version;
     this.url = this.urlOf('postgres');
   }
 
   /** @param {string} database */
   urlOf(database) {
-    return `postgres://postgres@127.0.0.1:${this.port}/${encodeURIComponent(database)}`;
+    const url = `postgres://postgres@127.0.0.1:${this.port}/${encodeURIComponent(database)}`;
+    return this.ca === undefined
+      ? url
+      : `${url}?sslmode=verify-full&sslrootcert=${encodeURIComponent(this.ca)}`;
   }
 
   get pid() {
@@ -125,7 +119,7 @@ class Postgres {
   async launch() {
     const child = new Child({
       command: join(this.programs.folder, 'postgres'),
-      args: ['-D', this.data, ...commandLine(this.port)],
+      args: ['-D', this.data, ...commandLine(this.port, this.tls)],
       folder: this.folder,
       ...this.account,
     });
@@ -157,7 +151,18 @@ class Postgres {
 
   async #connections() {
     this.#pool ??= loadDriver().then((pg) => {
-      const pool = new pg.Pool({ connectionString: this.url, max: POOL_SIZE, allowExitOnIdle: true });
+      const pool = new pg.Pool({
+        host: '127.0.0.1',
+        port: this.port,
+        user: 'postgres',
+        database: 'postgres',
+        max: POOL_SIZE,
+        allowExitOnIdle: true,
+        // Whatever names its certificate has: these are the queries of whoever started it.
+        ...(this.ca === undefined
+          ? {}
+          : { ssl: { ca: readFileSync(this.ca, 'utf8'), checkServerIdentity: () => undefined } }),
+      });
       // A killed server breaks idle connections; the pool drops them, and the next query opens another.
       pool.on('error', () => undefined);
       return pool;
@@ -184,6 +189,10 @@ class Postgres {
   async createDatabase(name) {
     await this.query(`CREATE DATABASE "${name.replaceAll('"', '""')}"`);
     return this.urlOf(name);
+  }
+
+  log() {
+    return this.#child?.log() ?? '';
   }
 
   async pause() {
@@ -219,16 +228,23 @@ class Postgres {
   }
 }
 
-/** @returns {Promise<Postgres>} */
-export async function startPostgres() {
+/** @param {import('./index.mjs').PostgresOptions} [options] @returns {Promise<Postgres>} */
+export async function startPostgres({ tls = false, certificateNames } = {}) {
   const [programs, account] = await Promise.all([findPostgres(), serverAccount()]);
   const source = await template(programs, account);
   for (let attempt = 1; ; attempt += 1) {
     const folder = temporaryFolder('postgres');
-    const server = new Postgres({ programs, folder, port: await freePort(), account });
+    const server = new Postgres({
+      programs,
+      folder,
+      port: await freePort(),
+      account,
+      tls: tls ? makeCertificates(folder, certificateNames) : undefined,
+    });
     try {
       await run('cp', ['-R', source, server.data]);
       chmodSync(server.data, 0o700);
+      if (tls) writeFileSync(join(server.data, 'pg_hba.conf'), TLS_ONLY);
       await handOver(folder, account);
       await server.launch();
       return server;

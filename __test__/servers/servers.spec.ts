@@ -6,10 +6,8 @@ import {
   type Cluster,
   type FaultProxy,
   keySlot,
-  type PostgresServer,
   type Server,
   startCluster,
-  startPostgres,
   startProxy,
   startValkey,
 } from './index.mjs';
@@ -129,42 +127,6 @@ describe.each(['valkey', 'redis'] as const)('cluster of %s', (kind) => {
     await cluster.ready();
     expect(await killed.command('ROLE')).toMatchObject({ 0: 'slave' });
   }, 40_000);
-});
-
-describe('PostgreSQL', () => {
-  let postgres: PostgresServer;
-  beforeAll(async () => {
-    postgres = await startPostgres();
-  }, 60_000);
-  afterAll(() => postgres?.stop());
-
-  it('answers queries and creates databases', async () => {
-    expect(await postgres.query('SELECT $1::int + 1 AS sum', [41])).toEqual([{ sum: 42 }]);
-    const url = await postgres.createDatabase('odd "name"');
-    expect(url).toBe(`postgres://postgres@127.0.0.1:${postgres.port}/odd%20%22name%22`);
-    await postgres.query('CREATE TABLE kept (id int); INSERT INTO kept VALUES (1)');
-  });
-
-  it('pauses open connections too', async () => {
-    await postgres.pause();
-    const rows = postgres.query('SELECT 1 AS one');
-    expect(await settles(rows, 150)).toBe(false);
-    await postgres.resume();
-    expect(await rows).toEqual([{ one: 1 }]);
-  });
-
-  it('comes back with its data after a kill', async () => {
-    const hanging = postgres.query('SELECT pg_sleep(60)').then(
-      () => 'done',
-      () => 'failed',
-    );
-    await sleep(50);
-    await postgres.kill();
-    expect(await hanging).toBe('failed');
-    await expect(postgres.query('SELECT 1')).rejects.toThrow();
-    await postgres.restart();
-    expect(await postgres.query('SELECT id FROM kept')).toEqual([{ id: 1 }]);
-  }, 30_000);
 });
 
 describe('proxy', () => {

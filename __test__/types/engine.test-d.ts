@@ -32,7 +32,8 @@ type Functions = {
     ...args: never
   ) => unknown
     ? never
-    : Exclude<Name, 'createEngine' | 'configure' | 'getEngine'>]: (typeof cache)[Name];
+    : // A class that nobody may construct is not `new`.
+      Exclude<Name, 'createEngine' | 'configure' | 'getEngine' | 'Scope'>]: (typeof cache)[Name];
 };
 type Methods = { [Name in Exclude<keyof Engine, typeof Symbol.asyncDispose>]: Engine[Name] };
 check<Same<keyof Functions, keyof Methods>>();
@@ -89,12 +90,31 @@ type NumberOptions =
   | 'cacheBulkheadQueue'
   | 'databasePoolMax'
   | 'cacheWorkerThreads'
-  | 'cacheSpinUs';
-type SwitchOptions = 'redisTls' | 'cacheMetricsEnabled' | 'enableCacheWarming' | 'databasePgbouncer';
-type ListOptions = 'redisClusterNodes' | 'cacheSchemaAllow' | 'jwtUserClaims';
-type NearByNamespace = {
-  readonly [Name in 'token_bl' | 'user_basic' | 'user_email' | 'jwt_payload']?: NearOptions | undefined;
-};
+  | 'cacheSpinUs'
+  | 'rbacBoundedMs'
+  | 'rbacSamplePerMillion'
+  | 'cacheTailPollMs';
+type SwitchOptions =
+  | 'redisTls'
+  | 'cacheMetricsEnabled'
+  | 'enableCacheWarming'
+  | 'databasePgbouncer'
+  | 'cacheTailEnabled';
+type ListOptions =
+  | 'redisClusterNodes'
+  | 'cacheSchemaAllow'
+  | 'jwtUserClaims'
+  | 'rbacSuperAdminRoles'
+  | 'rbacOrganizationAdminRoles';
+type NearNamespace =
+  | 'token_bl'
+  | 'user_basic'
+  | 'user_email'
+  | 'jwt_payload'
+  | 'user_context'
+  | 'role_perms'
+  | 'org_tree';
+type NearByNamespace = { readonly [Name in NearNamespace]?: NearOptions | undefined };
 check<
   Same<
     Flatten<EngineOptions>,
@@ -166,6 +186,7 @@ export function describeHealth(health: EngineHealth): string {
   expectType<'off' | 'healthy' | 'unhealthy'>()(health.store.subscription);
   expectType<'healthy' | 'down' | 'not-configured'>()(health.source.status);
   expectType<number>()(health.near.capacityBytes);
+  expectType<'off' | 'leading' | 'following' | 'alone'>()(health.tail.state);
   switch (health.status) {
     case 'healthy':
       return 'all tiers work';
@@ -188,6 +209,8 @@ export function hitRate(metrics: MetricsSnapshot): number {
   expectType<number>()(users.latency.near.p99Us);
   expectType<number>()(metrics.logs.dropped);
   expectType<number>()(metrics.bridge.rejectedOverload);
+  expectType<number>()(metrics.rbac.staleServed);
+  expectType<number>()(metrics.tail.lagMs);
   expectType<'none' | 'embedded' | 'valkey'>()(metrics.store.kind);
   // A statement that never ran is absent.
   expectType<number | undefined>()(metrics.source.statementsByName.user_by_id);
@@ -198,7 +221,16 @@ export function hitRate(metrics: MetricsSnapshot): number {
   check<
     Same<
       keyof MetricsSnapshot['namespaces'],
-      'token_bl' | 'user_basic' | 'jwt_payload' | 'jwt_user' | 'user_email'
+      | 'token_bl'
+      | 'user_basic'
+      | 'jwt_payload'
+      | 'jwt_user'
+      | 'user_email'
+      | 'user_context'
+      | 'role_perms'
+      | 'org_tree'
+      | 'rbac_epoch'
+      | 'tail'
     >
   >();
   return (users.near + users.store) / (users.near + users.store + users.source);

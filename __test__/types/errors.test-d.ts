@@ -16,6 +16,7 @@ expectType<'E_CONFLICT'>()(new cache.ConflictError('m').code);
 expectType<'E_RATE_LIMITED'>()(new cache.RateLimitedError('m').code);
 expectType<'E_CLOSED'>()(new cache.ClosedError('m').code);
 new cache.ConfigError('m', { field: 'REDIS_PORT', retryable: undefined, cause: new Error('why') });
+new cache.NotFoundError('m', { reason: 'deleted' });
 new cache.BcosCacheError('E_INTERNAL', 'm');
 // @ts-expect-error: unknown code
 new cache.BcosCacheError('E_OTHER', 'm');
@@ -26,6 +27,7 @@ export function statusOf(error: unknown): number {
   if (!(error instanceof cache.BcosCacheError)) throw error;
   expectType<cache.ErrorCode>()(error.code);
   expectType<string | undefined>()(error.field);
+  expectType<string | undefined>()(error.reason);
   expectType<boolean>()(error.retryable);
   expectType<unknown>()(error.cause);
   if (error instanceof cache.DeadlineError) expectType<'E_DEADLINE'>()(error.code);

@@ -20,11 +20,12 @@ pub struct NativeEngine {
     pub(super) engine: Arc<JsEngine>,
 }
 
-/// Prepares this environment; `make_error(code, message, field)` returns the error objects. Once.
+/// Prepares this environment; `make_error(code, message, field, reason)` returns the error objects. Once.
 #[napi(catch_unwind)]
+#[allow(clippy::type_complexity, reason = "the generated declaration shows the parts")]
 pub fn install(
     env: Env,
-    make_error: Function<'_, FnArgs<(String, String, Option<String>)>, Unknown<'_>>,
+    make_error: Function<'_, FnArgs<(String, String, Option<String>, Option<String>)>, Unknown<'_>>,
 ) -> napi::Result<()> {
     // SAFETY: the environment and the function belong to this very call.
     unsafe { Queue::install(env.raw(), make_error.raw()) }
@@ -60,6 +61,13 @@ pub fn default_engine(env: Env, variables: Text) -> napi::Result<NativeEngine> {
 #[napi(catch_unwind)]
 pub fn existing_engine() -> Option<NativeEngine> {
     registry::existing().map(|engine| NativeEngine { engine })
+}
+
+/// The SQL of the outbox, or the SQL that removes it.
+#[napi(catch_unwind)]
+pub fn migration_sql(env: Env, variables: Text, options: Text, remove: bool) -> napi::Result<String> {
+    registry::migration_sql(&pairs(&variables.0), &object(&options.0), remove)
+        .map_err(|error| throw(env, &error))
 }
 
 /// Sets the options of the default engine before its first use.

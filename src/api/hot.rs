@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bcos_cache_core::base::codec::Kind;
 use bcos_cache_core::base::key::Namespace;
 use bcos_cache_core::cache::Cache;
-use bcos_cache_core::engine::Request;
+use bcos_cache_core::engine::{Authorize, Consistency, Request};
 use bcos_cache_core::telemetry::Tier;
 use napi::bindgen_prelude::FromNapiValue;
 use napi::{Env, sys};
@@ -38,17 +38,23 @@ type Callback = unsafe extern "C" fn(sys::napi_env, sys::napi_callback_info) -> 
 
 #[napi]
 impl NativeEngine {
-    /// Plain functions: peekRevoked, peekUser, tokenIsBlacklisted, userById, cachedJwt, beginJwt.
+    /// Plain functions, by the names below.
     #[napi(catch_unwind)]
     pub fn hot(&self, env: Env) -> napi::Result<Raw> {
         let bound = Arc::new(Bound { engine: self.engine.clone(), queue: Queue::of(env.raw())? });
-        let functions: [(&CStr, Callback); 6] = [
+        let functions: [(&CStr, Callback); 12] = [
             (c"peekRevoked", peek_revoked),
             (c"peekUser", peek_user),
             (c"tokenIsBlacklisted", token_is_blacklisted),
             (c"userById", user_by_id),
             (c"cachedJwt", cached_jwt),
             (c"beginJwt", begin_jwt),
+            (c"peekContext", peek_context),
+            (c"userContext", user_context),
+            (c"userContextBounded", user_context_bounded),
+            (c"userContextFresh", user_context_fresh),
+            (c"rolePermissions", role_permissions),
+            (c"authorize", authorize),
         ];
         let mut object = ptr::null_mut();
         // SAFETY: the environment of this very call; every name and out-pointer lives through its call.
@@ -90,12 +96,12 @@ unsafe extern "C" fn free(_: sys::napi_env, data: *mut c_void, _: *mut c_void) {
 }
 
 /// Reads the call, runs `body`, and turns an error or a panic into an exception.
-unsafe fn call(
+unsafe fn call<const N: usize>(
     env: sys::napi_env,
     info: sys::napi_callback_info,
-    body: impl FnOnce(&Bound, [sys::napi_value; 3]) -> napi::Result<sys::napi_value>,
+    body: impl FnOnce(&Bound, [sys::napi_value; N]) -> napi::Result<sys::napi_value>,
 ) -> sys::napi_value {
-    let (mut count, mut given, mut data) = (3, [ptr::null_mut(); 3], ptr::null_mut());
+    let (mut count, mut given, mut data) = (N, [ptr::null_mut(); N], ptr::null_mut());
     // SAFETY: called by Node with these very handles; missing arguments are filled with undefined.
     let bound = unsafe {
         sys::napi_get_cb_info(env, info, &mut count, given.as_mut_ptr(), ptr::null_mut(), &mut data);
@@ -124,7 +130,7 @@ unsafe fn submit(
 ) -> sys::napi_value {
     // SAFETY: the handles of this very call.
     unsafe {
-        call(env, info, |bound, [text, full, ms]| {
+        call(env, info, |bound, [text, full, ms]: [_; 3]| {
             let text = Text::from_napi_value(env, text)?.0;
             let (mut given, mut limit) = (false, 0.0);
             sys::napi_get_value_bool(env, full, &mut given);
@@ -164,7 +170,7 @@ unsafe extern "C" fn begin_jwt(env: sys::napi_env, info: sys::napi_callback_info
 unsafe extern "C" fn peek_revoked(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
     // SAFETY: the handles of this very call.
     unsafe {
-        call(env, info, |bound, [id, ..]| {
+        call(env, info, |bound, [id]: [_; 1]| {
             let hit = with_text(env, id, |id| {
                 bound.peek(Namespace::TokenBlacklist, id, |cache, key| {
                     cache.near.peek(key, cache.clock.now_ms()).map(|near| near.serial)
@@ -180,7 +186,7 @@ unsafe extern "C" fn peek_revoked(env: sys::napi_env, info: sys::napi_callback_i
 unsafe extern "C" fn peek_user(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
     // SAFETY: the handles of this very call.
     unsafe {
-        call(env, info, |bound, [id, ..]| {
+        call(env, info, |bound, [id]: [_; 1]| {
             let mut serial = 0;
             // Asked first, because in the other modes the text need not even be read.
             if bound.engine.core().cache.is_bounded(Namespace::UserBasic) {
@@ -191,6 +197,98 @@ unsafe extern "C" fn peek_user(env: sys::napi_env, info: sys::napi_callback_info
                         near.filter(|near| near.kind == Kind::Value).map(|near| near.serial)
                     })
                 })?;
+            }
+            let mut value = ptr::null_mut();
+            sys::napi_create_double(env, serial as f64, &mut value);
+            Ok(value)
+        })
+    }
+}
+
+unsafe extern "C" fn user_context(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
+    // SAFETY: the handles of this very call.
+    unsafe { submit(env, info, |_, user_id, full| context_of(user_id, Consistency::Validated, full)) }
+}
+
+unsafe extern "C" fn user_context_bounded(
+    env: sys::napi_env,
+    info: sys::napi_callback_info,
+) -> sys::napi_value {
+    // SAFETY: the handles of this very call.
+    unsafe { submit(env, info, |_, user_id, full| context_of(user_id, Consistency::Bounded, full)) }
+}
+
+unsafe extern "C" fn user_context_fresh(
+    env: sys::napi_env,
+    info: sys::napi_callback_info,
+) -> sys::napi_value {
+    // SAFETY: the handles of this very call.
+    unsafe { submit(env, info, |_, user_id, full| context_of(user_id, Consistency::Fresh, full)) }
+}
+
+fn context_of(user_id: String, consistency: Consistency, full: bool) -> Request {
+    Request::UserContext { user_id, consistency, full }
+}
+
+unsafe extern "C" fn role_permissions(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
+    // SAFETY: the handles of this very call.
+    unsafe { submit(env, info, |_, role_id, full| Request::RolePermissions { role_id, full }) }
+}
+
+/// `(token, tokenId, userId, checkToken, consistency, full, deadlineMs) => Promise`
+unsafe extern "C" fn authorize(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
+    // SAFETY: the handles of this very call.
+    unsafe {
+        call(env, info, |bound, [token, token_id, user_id, check_token, consistency, full, ms]: [_; 7]| {
+            let (mut check, mut given, mut level, mut limit) = (false, false, 0_u32, 0.0);
+            sys::napi_get_value_bool(env, check_token, &mut check);
+            sys::napi_get_value_uint32(env, consistency, &mut level);
+            sys::napi_get_value_bool(env, full, &mut given);
+            sys::napi_get_value_double(env, ms, &mut limit);
+            let asked = Authorize {
+                token: optional(env, token)?,
+                jti: optional(env, token_id)?,
+                user_id: optional(env, user_id)?,
+                check_token: check,
+                consistency: match level {
+                    1 => Consistency::Bounded,
+                    2 => Consistency::Fresh,
+                    _ => Consistency::Validated,
+                },
+                full: given,
+            };
+            let (ticket, promise) = bound.queue.promise(env);
+            bound.engine.submit(Request::Authorize(Box::new(asked)), deadline(limit), ticket);
+            Ok(promise)
+        })
+    }
+}
+
+/// A text, or nothing for null and undefined.
+unsafe fn optional(env: sys::napi_env, value: sys::napi_value) -> napi::Result<Option<String>> {
+    let mut kind = sys::ValueType::napi_undefined;
+    // SAFETY: the caller's handles.
+    unsafe {
+        sys::napi_typeof(env, value, &mut kind);
+        match kind {
+            sys::ValueType::napi_undefined | sys::ValueType::napi_null => Ok(None),
+            _ => Text::from_napi_value(env, value).map(|text| Some(text.0)),
+        }
+    }
+}
+
+/// `(userId, bounded) => number`
+unsafe extern "C" fn peek_context(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
+    // SAFETY: the handles of this very call.
+    unsafe {
+        call(env, info, |bound, [id, asked]: [_; 2]| {
+            let core = bound.engine.core();
+            let mut given = false;
+            sys::napi_get_value_bool(env, asked, &mut given);
+            let mut serial = 0;
+            if !core.closing() && (given || core.cache.is_bounded(Namespace::UserContext)) {
+                let consistency = if given { Consistency::Bounded } else { Consistency::Validated };
+                serial = with_text(env, id, |id| core.peek_context(id, consistency))?;
             }
             let mut value = ptr::null_mut();
             sys::napi_create_double(env, serial as f64, &mut value);

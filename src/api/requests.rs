@@ -1,6 +1,6 @@
 //! One method per request. Each returns its promise; what it resolves to is in `bridge::outcome`.
 
-use bcos_cache_core::engine::Request;
+use bcos_cache_core::engine::{RbacInvalidation, RbacTarget, Request};
 use bcos_cache_core::source::Revocation;
 use napi::Env;
 use napi_derive::napi;
@@ -9,6 +9,9 @@ use super::Raw;
 use super::engine::NativeEngine;
 use crate::bridge::args::{Text, deadline};
 use crate::bridge::queue::Queue;
+
+/// Time for the locks that a trigger needs.
+const MIGRATE_MS: u64 = 90_000;
 
 #[napi]
 impl NativeEngine {
@@ -111,6 +114,37 @@ impl NativeEngine {
     #[napi(catch_unwind)]
     pub fn end_jwt(&self, env: Env, lead: f64, json: Option<String>) -> napi::Result<Raw> {
         self.submit(env, Request::EndJwt { lead: lead as u64, json }, 0)
+    }
+
+    /// [acknowledged, queued]
+    #[napi(catch_unwind)]
+    pub fn invalidate_rbac(
+        &self,
+        env: Env,
+        what: Text,
+        id: Text,
+        reason: Text,
+        hold_ms: f64,
+        deadline_ms: f64,
+    ) -> napi::Result<Raw> {
+        let target = match what.0.as_str() {
+            "user" => RbacTarget::User,
+            "role" => RbacTarget::Role,
+            "roles" => RbacTarget::Roles,
+            "role_users" => RbacTarget::UsersWithRole,
+            "organization_members" => RbacTarget::OrganizationMembers,
+            "hierarchy" => RbacTarget::Hierarchy,
+            _ => return Err(napi::Error::from_reason("an invalidation of an unknown kind")),
+        };
+        let hold_ms = if hold_ms.is_finite() { hold_ms.max(0.0) as u64 } else { 0 };
+        let what = RbacInvalidation { target, id: id.0, reason: reason.0, hold_ms };
+        self.submit(env, Request::InvalidateRbac(Box::new(what)), deadline(deadline_ms))
+    }
+
+    /// Resolves when the outbox is installed, or removed.
+    #[napi(catch_unwind)]
+    pub fn migrate(&self, env: Env, remove: bool) -> napi::Result<Raw> {
+        self.submit(env, Request::Migrate { remove }, MIGRATE_MS)
     }
 
     /// JSON

@@ -29,22 +29,43 @@ pub(crate) unsafe fn to_js(env: sys::napi_env, outcome: &Outcome) -> sys::napi_v
                 let inserted = inserted.map_or_else(|| null(env), |inserted| boolean(env, inserted));
                 array(env, &[boolean(env, done.acknowledged), boolean(env, done.queued), inserted])
             }
+            Outcome::Authorized(known) => {
+                let denied = match &known.context {
+                    Outcome::Failed(error) => {
+                        error.reason.map_or_else(|| null(env), |why| text_of(env, why.as_bytes()))
+                    }
+                    _ => null(env),
+                };
+                let id = |id: &Option<String>| {
+                    id.as_ref().map_or_else(|| null(env), |id| text_of(env, id.as_bytes()))
+                };
+                let parts = [
+                    to_js(env, &known.revoked),
+                    to_js(env, &known.payload),
+                    to_js(env, &known.context),
+                    denied,
+                    id(&known.jti),
+                    id(&known.user_id),
+                ];
+                array(env, &parts)
+            }
             Outcome::Json(text) => text_of(env, text.as_bytes()),
         }
     }
 }
 
-/// Code, message, field: the arguments of the error factory.
+/// Code, message, field, reason: the arguments of the error factory.
 ///
 /// # Safety
 /// As [`to_js`].
-pub(crate) unsafe fn error_parts(env: sys::napi_env, error: &Error) -> [sys::napi_value; 3] {
+pub(crate) unsafe fn error_parts(env: sys::napi_env, error: &Error) -> [sys::napi_value; 4] {
     // SAFETY: the caller's promise.
     unsafe {
         [
             text_of(env, error.code.as_str().as_bytes()),
             text_of(env, error.message.as_bytes()),
             error.field.as_ref().map_or_else(|| null(env), |field| text_of(env, field.as_bytes())),
+            error.reason.map_or_else(|| null(env), |reason| text_of(env, reason.as_bytes())),
         ]
     }
 }

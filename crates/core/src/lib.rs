@@ -3,7 +3,7 @@
 //! Layers, each may use only those above it; `telemetry` is a sink that everybody may feed:
 //!
 //! ```text
-//! base -> config -> telemetry -> store, source -> cache -> auth -> engine
+//! base -> config -> telemetry -> store, source -> cache -> auth -> rbac -> engine
 //! ```
 //!
 //! Invariants
@@ -19,6 +19,7 @@ pub mod base;
 pub mod cache;
 pub mod config;
 pub mod engine;
+pub mod rbac;
 pub mod source;
 pub mod store;
 pub mod telemetry;

@@ -121,7 +121,7 @@ impl World {
                 Judged::Changed(asked) | Judged::Miss(asked) => asked,
             },
         };
-        cache.load(subject, asked, || self.source(rng)).await.expect("the source answers").payload
+        cache.load(subject, asked, |_| self.source(rng)).await.expect("the source answers").payload
     }
 
     async fn read_plain(&self, cache: &Cache, rng: &mut fastrand::Rng) -> Bytes {
@@ -251,7 +251,7 @@ fn what_was_missed_during_an_outage_is_applied_before_the_store_is_trusted() {
             Ok::<_, Error>(Loaded { kind: Kind::Value, payload: text.into(), ttl_ms: TTL_MS })
         };
         let found =
-            cache.load(&subject, cache.ask(&subject), || async { load("old") }).await.expect("loaded");
+            cache.load(&subject, cache.ask(&subject), |_| async { load("old") }).await.expect("loaded");
         assert_eq!(&found.payload[..], b"old");
 
         let Store::Sim(sim) = &cache.store else { unreachable!() };

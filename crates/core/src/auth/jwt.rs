@@ -171,6 +171,23 @@ pub fn hold() -> Effect {
     Effect::Hold { ms: PAYLOAD_MS }
 }
 
+/// Whether a text may be a token at all.
+pub fn fits(token: &str) -> bool {
+    (1..=limits::JWT_BYTES).contains(&token.len())
+}
+
+/// Id and user as the text of a token claims them: good for looking something up, no proof of anything.
+pub fn ids(token: &str, user_claims: &[String]) -> (Option<String>, Option<String>) {
+    let readable = token.len() <= limits::JWT_BYTES && token.is_ascii();
+    let Some(claims) = claims(token).filter(|_| readable) else { return (None, None) };
+    let text =
+        |name: &str| claims.get(name).and_then(serde_json::Value::as_str).filter(|text| !text.is_empty());
+    let jti = text("jti").filter(|jti| super::text("tokenId", jti, super::token::JTI_CHARS).is_ok());
+    let user =
+        user_claims.iter().find_map(|name| text(name)).and_then(|user| super::uuid("userId", user).ok());
+    (jti.map(str::to_owned), user)
+}
+
 fn claims(token: &str) -> Option<serde_json::Map<String, serde_json::Value>> {
     let mut parts = token.split('.');
     let (_, body, _) = (parts.next()?, parts.next()?, parts.next()?);

@@ -81,12 +81,14 @@ pub struct Error {
     pub message: Arc<str>,
     /// The offending argument or variable, when there is one.
     pub field: Option<Cow<'static, str>>,
+    /// Which of several causes, as a word that callers may switch on.
+    pub reason: Option<&'static str>,
 }
 
 impl Error {
     /// An error without a field.
     pub fn new(code: Code, message: impl Into<Arc<str>>) -> Self {
-        Self { code, message: message.into(), field: None }
+        Self { code, message: message.into(), field: None, reason: None }
     }
 
     /// `E_INVALID_ARGUMENT` for `field`; the message says what is accepted.
@@ -95,6 +97,7 @@ impl Error {
             code: Code::InvalidArgument,
             message: format!("{field} is not accepted: {accepted}").into(),
             field: Some(field.into()),
+            reason: None,
         }
     }
 }

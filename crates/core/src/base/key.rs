@@ -22,16 +22,31 @@ pub enum Namespace {
     JwtUser,
     /// `user_email:{sha256}`: which user has an address, without the address.
     UserEmail,
+    /// `user_context:{id}`: the user's own part of a context: user, memberships, assignments.
+    UserContext,
+    /// `role_perms:{id}`: a role with its permissions.
+    RolePermissions,
+    /// `org_tree:all`: the active organizations.
+    OrganizationTree,
+    /// `rbac_epoch:all`: the version that every part of a context must carry.
+    RbacEpoch,
+    /// `tail:...`: who follows the outbox, and up to where.
+    Tail,
 }
 
 impl Namespace {
     /// All namespaces, in the order of their counters.
-    pub const ALL: [Namespace; 5] = [
+    pub const ALL: [Namespace; 10] = [
         Namespace::TokenBlacklist,
         Namespace::UserBasic,
         Namespace::JwtPayload,
         Namespace::JwtUser,
         Namespace::UserEmail,
+        Namespace::UserContext,
+        Namespace::RolePermissions,
+        Namespace::OrganizationTree,
+        Namespace::RbacEpoch,
+        Namespace::Tail,
     ];
 
     /// The name users see in keys, metrics and options.
@@ -42,6 +57,11 @@ impl Namespace {
             Namespace::JwtPayload => "jwt_payload",
             Namespace::JwtUser => "jwt_user",
             Namespace::UserEmail => "user_email",
+            Namespace::UserContext => "user_context",
+            Namespace::RolePermissions => "role_perms",
+            Namespace::OrganizationTree => "org_tree",
+            Namespace::RbacEpoch => "rbac_epoch",
+            Namespace::Tail => "tail",
         }
     }
 

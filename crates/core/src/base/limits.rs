@@ -31,6 +31,15 @@ pub const ENTRY_BYTES: usize = 1024 * 1024;
 /// accepting it and forgetting it would be a silent hole.
 pub const PENDING_INVALIDATIONS: usize = 100_000;
 
+/// How long an acknowledged invalidation is remembered, in case the server that acknowledged it is replaced by
+/// one that never heard of it. Replication lag is well below a second; ten leave room for a slow failover.
+pub const ACKNOWLEDGED_MS: u64 = 10_000;
+/// How many of them. Beyond it the oldest are forgotten: contexts are voided as a whole in any case.
+pub const ACKNOWLEDGED: usize = 10_000;
+
+/// Parts of contexts that one statement loads.
+pub const GATHERED_PARTS: usize = 256;
+
 /// Keys of one replayed pipeline of pending invalidations.
 pub const REPLAY_CHUNK: usize = 500;
 

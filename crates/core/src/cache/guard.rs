@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::base::limits;
 use crate::store::valkey::Listener;
-use crate::store::{Op, Store};
+use crate::store::{Op, Probed, Store, StoreError};
 
 use super::service::Cache;
 
@@ -46,9 +46,18 @@ impl Cache {
     }
 
     async fn try_recover(&self) {
-        self.breaker.lock().probing();
+        let failed_ms = {
+            let mut breaker = self.breaker.lock();
+            breaker.probing();
+            breaker.since_ms()
+        };
         let outcome = match self.store.probe().await {
-            Ok(()) => self.replay().await,
+            Ok(probed) => {
+                if probed == Probed::Anew && self.served.load(Ordering::SeqCst) {
+                    self.remember_for_return(failed_ms);
+                }
+                self.replay().await
+            }
             Err(error) => Err(error),
         };
         match outcome {
@@ -59,6 +68,7 @@ impl Cache {
                     breaker.recovered(self.clock.now_ms());
                     self.in_service.store(true, Ordering::SeqCst);
                 }
+                self.served.store(true, Ordering::SeqCst);
                 self.settled.store(true, Ordering::SeqCst);
                 tracing::info!(component = "store", mode = self.store.mode(), "the store is in service");
                 self.changed.notify_waiters();
@@ -81,8 +91,9 @@ impl Cache {
         }
         if self.listens() {
             let _ = self.exec(vec![Op::Announce(self.heartbeat())]).await;
-        } else if let Err(error) = self.store.probe().await {
-            self.store_failed(&error);
+        } else if !self.store.answers().await {
+            // Not connected anew here: what comes back may be another server, and is recovered, not believed.
+            self.store_failed(&StoreError::Unavailable("the store does not answer a probe".into()));
         }
     }
 

@@ -108,9 +108,12 @@ impl Cache {
         replies: &[crate::store::StoreResult],
     ) -> bool {
         let mut all = true;
-        for (((key, _), ticket), reply) in targets.iter().zip(tickets).zip(replies) {
+        for (((key, effect), ticket), reply) in targets.iter().zip(tickets).zip(replies) {
             match reply {
-                Ok(_) => self.pending.done(key, *ticket),
+                Ok(_) => {
+                    self.pending.done(key, *ticket);
+                    self.acknowledged.push(self.clock.now_ms(), key, effect);
+                }
                 Err(error) => {
                     all = false;
                     if *error == StoreError::WritesRefused && self.pending.waits(key, *ticket) {

@@ -97,6 +97,8 @@ impl Cache {
         match replies.get(2) {
             Some(Ok(Reply::Bytes(Some(bytes)))) => match Stored::read(companion, SCHEMA, Some(bytes)) {
                 Stored::Entry { etag, .. } => Ok(Some((etag, bytes.clone()))),
+                // Whoever holds it back wants nothing to be stored meanwhile.
+                Stored::Hold => Err(Unreadable::Unknown),
                 _ => Err(Unreadable::Corrupt),
             },
             Some(Err(StoreError::WrongType)) => Err(Unreadable::Corrupt),
@@ -225,7 +227,7 @@ impl Cache {
     /// gone or the store failed.
     pub async fn fill(&self, subject: &dyn Subject, lease: &Lease, loaded: &Loaded) -> Option<(u64, u64)> {
         let key = subject.key();
-        if loaded.ttl_ms == 0 || loaded.payload.len() > limits::ENTRY_BYTES || self.pending.contains(key) {
+        if loaded.ttl_ms == 0 || loaded.payload.len() > subject.longest() || self.pending.contains(key) {
             let _ = self.exec(vec![Op::Release { key: key.clone(), expected: lease.bytes.clone() }]).await;
             return None;
         }

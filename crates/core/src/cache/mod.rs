@@ -4,6 +4,7 @@
 //! Invariant: a value that was read from the source before an acknowledged invalidation is never
 //! answered to a call that started after it (model: `tests/fenced_fill_model.rs`).
 
+mod acknowledged;
 pub mod entry;
 pub mod flight;
 pub mod guard;

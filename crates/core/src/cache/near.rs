@@ -96,6 +96,21 @@ impl Near {
         self.slot(key).load(Ordering::SeqCst)
     }
 
+    /// The number of the epoch that `key` falls on, to ask for it again without hashing.
+    pub fn epoch_index(&self, key: &Key) -> usize {
+        (self.hasher.hash_one(key) % EPOCHS as u64) as usize
+    }
+
+    /// The epoch of that number.
+    pub fn epoch_at(&self, index: usize) -> u64 {
+        self.epochs[index].load(Ordering::SeqCst)
+    }
+
+    /// A number that no kept value has.
+    pub fn next_serial(&self) -> u64 {
+        self.serial.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// Keeps a value unless the key was invalidated since `epoch` was read. Returns its number, 0 when
     /// it is not kept.
     pub fn insert(
@@ -109,7 +124,7 @@ impl Near {
         if self.epoch(key) != epoch || self.capacity == 0 {
             return 0;
         }
-        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        let serial = self.next_serial();
         let (kind, etag, payload) = value;
         let entry = NearEntry { kind, etag, payload, serial, until_ms, checked_ms: AtomicU64::new(sent_ms) };
         self.map.insert(key.clone(), Arc::new(entry));
@@ -123,16 +138,19 @@ impl Near {
 
     /// Forgets `key` and refuses values that are on their way.
     pub fn invalidate(&self, key: &Key) {
-        self.slot(key).fetch_add(1, Ordering::SeqCst);
+        let slot = self.slot(key);
+        slot.fetch_add(1, Ordering::SeqCst);
         self.map.remove(key);
+        // Once more: whoever read the number and then still found the entry holds an outdated number.
+        slot.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Forgets everything: announcements were missed.
     pub fn clear(&self) {
-        for epoch in &self.epochs {
-            epoch.fetch_add(1, Ordering::SeqCst);
-        }
+        let step = || self.epochs.iter().for_each(|epoch| _ = epoch.fetch_add(1, Ordering::SeqCst));
+        step();
         self.map.clear();
+        step();
     }
 
     /// Entries, bytes, capacity in bytes.
@@ -141,7 +159,7 @@ impl Near {
     }
 
     fn slot(&self, key: &Key) -> &AtomicU64 {
-        &self.epochs[(self.hasher.hash_one(key) % EPOCHS as u64) as usize]
+        &self.epochs[self.epoch_index(key)]
     }
 }
 

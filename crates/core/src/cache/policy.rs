@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::base::codec::Kind;
 use crate::base::key::Key;
+use crate::base::limits;
 
 use super::entry::Verdict;
 use super::flight::Binding;
@@ -46,6 +47,10 @@ pub trait Subject: Send + Sync {
     /// Whether an entry may be answered, given the companion's version.
     fn judge(&self, _kind: Kind, _payload: &Bytes, _companion: Option<u64>) -> Verdict {
         Verdict::Accept
+    }
+    /// Longest payload that is stored.
+    fn longest(&self) -> usize {
+        limits::ENTRY_BYTES
     }
     /// Until when a near copy may be used; 0 = not kept.
     fn near_until_ms(&self, payload: &Bytes, now_ms: u64) -> u64;

@@ -17,7 +17,9 @@ use crate::store::breaker::{Breaker, State};
 use crate::store::{Op, Replies, Store, StoreError};
 use crate::telemetry::Telemetry;
 
+use super::acknowledged::Acknowledged;
 use super::flight::Flights;
+use super::invalidate::Effect;
 use super::near::{Near, NearEntry};
 use super::pending::Pending;
 use super::policy::{NearMode, Times};
@@ -63,6 +65,17 @@ pub struct Cache {
     /// Own heartbeats sent up to here prove nothing: the store failed or returned since, and what was announced
     /// meanwhile may still be on its way behind them.
     pub(super) beats_from_ms: AtomicU64,
+    /// Somebody asked for answers without a round trip although no namespace is configured so.
+    pub(super) wants: AtomicBool,
+    /// Woken when the first such call comes.
+    pub(super) wanted: Notify,
+    /// What is voided whenever the store comes back: it may be another server, which never heard of the last
+    /// invalidations.
+    returns: Vec<(Key, Effect)>,
+    /// Whether the store was in service before.
+    pub(super) served: AtomicBool,
+    /// What the store acknowledged lately, for the same reason.
+    pub(super) acknowledged: Acknowledged,
     /// When a refusal was logged last.
     spoke_ms: AtomicU64,
     /// Tells this instance's heartbeats from those of others.
@@ -98,9 +111,19 @@ impl Cache {
             changed: Notify::new(),
             heard_ms: AtomicU64::new(0),
             beats_from_ms: AtomicU64::new(0),
+            wants: AtomicBool::new(false),
+            wanted: Notify::new(),
+            returns: Vec::new(),
+            served: AtomicBool::new(false),
+            acknowledged: Acknowledged::default(),
             spoke_ms: AtomicU64::new(0),
             instance: jitter::token(),
         }
+    }
+
+    /// Voids these whenever another server may answer than before.
+    pub fn voiding_on_return(self, returns: Vec<(Key, Effect)>) -> Self {
+        Self { returns, ..self }
     }
 
     /// How a namespace uses the near cache.
@@ -113,9 +136,40 @@ impl Cache {
         matches!(self.mode(namespace), NearMode::Bounded { .. })
     }
 
-    /// Whether any namespace relies on announcements.
+    /// Whether anybody relies on announcements.
     pub fn listens(&self) -> bool {
-        self.modes.iter().any(|mode| matches!(mode, NearMode::Bounded { .. }))
+        self.wants.load(Ordering::Relaxed)
+            || self.modes.iter().any(|mode| matches!(mode, NearMode::Bounded { .. }))
+    }
+
+    /// From now on announcements are listened to.
+    pub fn want_announcements(&self) {
+        if !self.wants.swap(true, Ordering::Relaxed) {
+            self.wanted.notify_one();
+            self.wake.notify_one();
+        }
+    }
+
+    /// Waits until somebody relies on announcements.
+    pub async fn announcements_wanted(&self) {
+        while !self.listens() {
+            self.wanted.notified().await;
+        }
+    }
+
+    /// What must be sent again before a store that was away is believed: another server may answer in its
+    /// place, which lost the last writes of the one before.
+    pub(super) fn remember_for_return(&self, failed_ms: u64) {
+        for (key, effect) in self.returns.iter().cloned().chain(self.acknowledged.since(failed_ms)) {
+            if !self.pending.contains(&key) {
+                let _ = self.pending.add(&key, effect);
+            }
+        }
+    }
+
+    /// Whether near copies may be served without asking at all just now.
+    pub fn unasked(&self) -> bool {
+        self.available() && self.hears() && self.pending.is_empty()
     }
 
     /// Whether the store is in service.
@@ -233,6 +287,6 @@ impl Cache {
         let now = self.clock.now_ms();
         let entry = self.near.peek(key, now)?;
         let fresh = now.saturating_sub(entry.checked_ms()) < max_age_ms;
-        (fresh && self.available() && self.hears() && self.pending.is_empty()).then_some(entry)
+        (fresh && self.unasked()).then_some(entry)
     }
 }

@@ -25,7 +25,7 @@ use super::entry::{Found, Loaded, Stored, Verdict};
 use super::flight::{Failure, Join, Landing, Lead, Seen};
 use super::lease::{Lease, Right};
 use super::near::NearEntry;
-use super::policy::{NearMode, SCHEMA, Subject};
+use super::policy::{COMPANION_MS, NearMode, SCHEMA, Subject};
 use super::service::Cache;
 
 /// A read on its way to the store.
@@ -99,7 +99,7 @@ impl Cache {
     /// believed.
     pub fn look(&self, subject: &dyn Subject, moment: u64, ops: &mut Vec<Op>) -> Look {
         let key = subject.key();
-        let asked = Asked { moment, ..self.ask(subject) };
+        let asked = self.ask_at(subject, moment);
         let near = match self.mode(key.namespace()) {
             NearMode::Off => None,
             _ => self.near.get(key, asked.sent.at_ms),
@@ -113,9 +113,25 @@ impl Cache {
         Look { near, asked, ops: ops.len() - before }
     }
 
+    /// As `look`, without asking for the companion: for several subjects that share one, whose reply is then
+    /// given to `judge` for each.
+    pub fn look_sharing(&self, subject: &dyn Subject, moment: u64, ops: &mut Vec<Op>) -> Look {
+        let mut look = self.look(subject, moment, ops);
+        if look.ops == 2 {
+            ops.pop();
+            look.ops = 1;
+        }
+        look
+    }
+
     /// The start of a read that does not look first.
     pub fn ask(&self, subject: &dyn Subject) -> Asked {
-        Asked { moment: self.flights.moment(), sent: self.sending(subject), saw: None }
+        self.ask_at(subject, self.flights.moment())
+    }
+
+    /// As `ask`, for a caller who was called at `moment`.
+    pub fn ask_at(&self, subject: &dyn Subject, moment: u64) -> Asked {
+        Asked { moment, sent: self.sending(subject), saw: None }
     }
 
     pub(super) fn sending(&self, subject: &dyn Subject) -> Sent {
@@ -209,11 +225,19 @@ impl Cache {
         self.near.insert(subject.key(), sent.epoch, (kind, etag, payload.clone()), sent.at_ms, until)
     }
 
-    /// A `bounded` namespace asks nobody, so it needs its companions here as well.
+    /// Who answers without asking needs the companions here as well.
     fn keep_companion(&self, key: &Key, value: (Kind, u64, Bytes), sent: Sent) {
-        let NearMode::Bounded { max_age_ms } = self.mode(key.namespace()) else { return };
-        let until = sent.at_ms + max_age_ms;
-        self.near.insert(key, sent.companion_epoch, value, sent.at_ms, until);
+        if self.mode(key.namespace()) == NearMode::Off || !self.listens() {
+            return;
+        }
+        if let Some(known) = self.near.get(key, sent.at_ms).filter(|known| known.etag == value.1) {
+            // Only if nothing was invalidated since the question was sent.
+            if self.near.epoch(key) == sent.companion_epoch {
+                known.confirm(sent.at_ms);
+            }
+            return;
+        }
+        self.near.insert(key, sent.companion_epoch, value, sent.at_ms, sent.at_ms + COMPANION_MS);
     }
 
     /// Fetches the version that replaced a near copy.
@@ -304,12 +328,13 @@ impl Cache {
         }
     }
 
-    /// `begin`, load, `finish`: the whole cold half for a loader that lives in Rust.
+    /// `begin`, load, `finish`: the whole cold half for a loader that lives in Rust. It is given the version of
+    /// the companion that the value will depend on; `None` = it will not be stored.
     pub async fn load<F>(
         &self,
         subject: &dyn Subject,
         asked: Asked,
-        loader: impl FnOnce() -> F,
+        loader: impl FnOnce(Option<u64>) -> F,
     ) -> Result<Found, Error>
     where
         F: Future<Output = Result<Loaded, Error>>,
@@ -317,7 +342,7 @@ impl Cache {
         match self.begin(subject, asked).await? {
             Begin::Found(found) => Ok(found),
             Begin::LoaderFailed(_) => Err(Error::new(Code::Internal, "a loader of another kind failed")),
-            Begin::Lead(right) => match loader().await {
+            Begin::Lead(right) => match loader(right.lease().and_then(Lease::companion)).await {
                 Ok(loaded) => Ok(self.finish(subject, right, loaded).await),
                 Err(error) => {
                     self.fail(subject.key(), right, Failure::Error(error.clone())).await;

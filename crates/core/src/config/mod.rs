@@ -34,7 +34,8 @@ pub use reference::reference;
 pub use schema::{SchemaMapping, TableMapping, is_identifier};
 pub use secret::Secret;
 pub use settings::{
-    AnalyticsSettings, JwtSettings, LogLevel, RuntimeSettings, Settings, SourceSettings, resolve,
+    AnalyticsSettings, JwtSettings, LogLevel, RbacSettings, RuntimeSettings, Settings, SourceSettings,
+    TailSettings, resolve,
 };
 pub use store::{ConnectionMode, StoreKind, StoreSettings, TlsSettings, ValkeySettings};
 pub use variables::{OptionOnly, VARIABLES, Variable, option_only, variable_names};

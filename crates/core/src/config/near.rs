@@ -15,7 +15,8 @@ use super::raw::type_of;
 use super::suggest::did_you_mean;
 
 /// The namespaces whose near mode can be chosen.
-pub const NEAR_NAMESPACES: &[&str] = &["token_bl", "user_basic", "user_email", "jwt_payload"];
+pub const NEAR_NAMESPACES: &[&str] =
+    &["token_bl", "user_basic", "user_email", "jwt_payload", "user_context", "role_perms", "org_tree"];
 
 const MODES: &[&str] = &["validated", "bounded", "off"];
 
@@ -152,11 +153,11 @@ mod tests {
         for (typed, expected) in [
             (
                 json!({ "user": {} }),
-                "option near.user is not accepted: token_bl, user_basic, user_email or jwt_payload.".to_owned(),
+                "option near.user is not accepted: token_bl, user_basic, user_email, jwt_payload, user_context, role_perms or org_tree.".to_owned(),
             ),
             (
                 json!({ "userBasic": {} }),
-                "option near.userBasic is not accepted: token_bl, user_basic, user_email or jwt_payload. Did you mean user_basic?".into(),
+                "option near.userBasic is not accepted: token_bl, user_basic, user_email, jwt_payload, user_context, role_perms or org_tree. Did you mean user_basic?".into(),
             ),
             (
                 json!({ "user_basic": "off" }),

@@ -13,6 +13,9 @@ use super::secret::Secret;
 use super::store::{StoreSettings, resolve_store};
 use super::values::Values;
 
+/// One served context in a thousand.
+const PRODUCTION_SAMPLE_PER_MILLION: u64 = 1_000;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     pub store: StoreSettings,
@@ -21,6 +24,8 @@ pub struct Settings {
     pub analytics: AnalyticsSettings,
     pub runtime: RuntimeSettings,
     pub jwt: JwtSettings,
+    pub rbac: RbacSettings,
+    pub tail: TailSettings,
     pub schema: SchemaMapping,
     pub log: LogLevel,
     pub metrics: bool,
@@ -65,6 +70,20 @@ pub struct RuntimeSettings {
 pub struct JwtSettings {
     /// In the order they are tried; never empty.
     pub user_claims: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RbacSettings {
+    pub super_admin_roles: Vec<String>,
+    pub organization_admin_roles: Vec<String>,
+    pub bounded_ms: u64,
+    pub sample_per_million: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TailSettings {
+    pub enabled: bool,
+    pub poll_ms: u64,
 }
 
 /// Ordered: a record is handed out when its level is not above the configured one.
@@ -115,6 +134,11 @@ fn meaning(values: &Values<'_>, raw: &Raw, errors: &mut Vec<ConfigError>) -> Set
             spin_us: values.number("CACHE_SPIN_US"),
         },
         jwt: JwtSettings { user_claims: values.list("JWT_USER_CLAIMS") },
+        rbac: rbac(values),
+        tail: TailSettings {
+            enabled: values.flag("CACHE_TAIL_ENABLED"),
+            poll_ms: values.number("CACHE_TAIL_POLL_MS"),
+        },
         schema: resolve_schema(values.list("CACHE_SCHEMA_ALLOW"), &raw.schema, errors),
         log: log_level(values.text("REDIS_LOG")),
         metrics: values.flag("CACHE_METRICS_ENABLED"),
@@ -131,6 +155,19 @@ fn source(values: &Values<'_>) -> SourceSettings {
         deadline_ms: values.number("CACHE_SOURCE_DEADLINE_MS"),
         bulkhead: values.number("CACHE_BULKHEAD"),
         bulkhead_queue: values.number("CACHE_BULKHEAD_QUEUE"),
+    }
+}
+
+fn rbac(values: &Values<'_>) -> RbacSettings {
+    let production = values.text("NODE_ENV") == Some("production");
+    let usual = if production { PRODUCTION_SAMPLE_PER_MILLION } else { 0 };
+    let typed = values.number("RBAC_SAMPLE_PER_MILLION");
+    let sample_per_million = if values.is_given("RBAC_SAMPLE_PER_MILLION") { typed } else { usual };
+    RbacSettings {
+        super_admin_roles: values.list("RBAC_SUPER_ADMIN_ROLES"),
+        organization_admin_roles: values.list("RBAC_ORGANIZATION_ADMIN_ROLES"),
+        bounded_ms: values.number("RBAC_BOUNDED_MS"),
+        sample_per_million,
     }
 }
 

@@ -117,7 +117,26 @@ pub const VARIABLES: &[Variable] = &[
     // Tokens.
     var("JWT_USER_CLAIMS", "jwtUserClaims", Kind::Names, Some("user_id,userId,sub"),
         "The claims that may hold the user's id; the first one present is used."),
+    // Roles and organizations.
+    var("RBAC_SUPER_ADMIN_ROLES", "rbacSuperAdminRoles", Kind::Names, Some("super_admin"),
+        "The system roles that make a super administrator."),
+    var("RBAC_ORGANIZATION_ADMIN_ROLES", "rbacOrganizationAdminRoles", Kind::Names,
+        Some("practice_admin,organization_admin"),
+        "The system roles that make an administrator of the organization they are assigned in."),
+    var("RBAC_BOUNDED_MS", "rbacBoundedMs", ms(1, MINUTE_MS), Some("1000"),
+        "How old a context may be when it is asked for with consistency bounded."),
+    var("RBAC_SAMPLE_PER_MILLION", "rbacSamplePerMillion", count(0, 1_000_000), None,
+        "How many of a million served contexts are compared with the source; unset means 1000 when \
+         NODE_ENV is production and 0 otherwise."),
+    // The tail: writes by anybody.
+    var("CACHE_TAIL_ENABLED", "cacheTailEnabled", Kind::Bool, Some("false"),
+        "Whether committed writes of anybody void what they change; needs the SQL of bcos-cache \
+         migrate."),
+    var("CACHE_TAIL_POLL_MS", "cacheTailPollMs", ms(20, 10_000), Some("200"),
+        "How often the outbox is looked at when no notification arrives."),
     // Process.
+    var("NODE_ENV", "nodeEnv", Kind::Text, None,
+        "The mode of the process; production switches the sampling of contexts on."),
     var("CACHE_WORKER_THREADS", "cacheWorkerThreads", count(1, 4), Some("1"),
         "Threads that do the work beside the JavaScript thread."),
     var("CACHE_SPIN_US", "cacheSpinUs", Kind::Microseconds(Bounds { min: 0, max: 200 }), Some("0"),

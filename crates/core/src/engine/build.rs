@@ -15,6 +15,8 @@ use crate::cache::Cache;
 use crate::cache::near::Near;
 use crate::cache::policy::{NearMode, Times};
 use crate::config::{self, ConnectionMode, Settings, StoreKind, ValkeySettings};
+use crate::rbac::epoch_key;
+use crate::rbac::subject::new_epoch;
 use crate::source::statements::{Names, Statements};
 use crate::source::{self, Source};
 use crate::store::embedded::Embedded;
@@ -23,6 +25,8 @@ use crate::store::{Store, sim::Sim};
 use crate::telemetry::Telemetry;
 
 use super::Core;
+use super::contexts::Rbac;
+use super::tail::TailState;
 
 pub(super) fn core(settings: Settings, runtime: &Handle) -> Result<Core, Error> {
     let telemetry = Arc::new(Telemetry::default());
@@ -61,12 +65,13 @@ fn assemble(
     let cache = Cache::new(
         store,
         Near::new(settings.near.bytes),
-        keys,
+        keys.clone(),
         clock.clone(),
         telemetry.clone(),
         times,
         modes(&settings),
-    );
+    )
+    .voiding_on_return(vec![(epoch_key(&keys), new_epoch())]);
     // The pools spawn their tasks where they are made.
     let _inside = runtime.enter();
     let source = Source::new(
@@ -79,6 +84,8 @@ fn assemble(
         tracing::warn!(component = "config", "{notice}");
     }
     Ok(Core {
+        rbac: Rbac::new(&settings),
+        tail: TailState::default(),
         started_ms: clock.now_ms(),
         cache,
         source,
@@ -105,6 +112,7 @@ fn modes(settings: &Settings) -> [NearMode; Namespace::ALL.len()] {
         let name = match namespace {
             // A generation is kept the way the payloads that depend on it are.
             Namespace::JwtUser => Namespace::JwtPayload.name(),
+            Namespace::RbacEpoch => Namespace::UserContext.name(),
             other => other.name(),
         };
         match settings.near.mode(name) {
@@ -146,6 +154,7 @@ fn read_ca(path: &str) -> Result<Vec<u8>, Error> {
         )
         .into(),
         field: Some("REDIS_TLS_CA".into()),
+        reason: None,
     };
     let pem = std::fs::read(path).map_err(|error| refuse(format!("It cannot be read ({})", error.kind())))?;
     match CertificateDer::pem_slice_iter(&pem).next() {
@@ -165,6 +174,11 @@ fn source_options(settings: &Settings) -> source::Options {
         bulkhead: source.bulkhead,
         queue: source.bulkhead_queue,
     }
+}
+
+/// The SQL of the outbox with the application's names.
+pub fn migration_sql(settings: &Settings, remove: bool) -> String {
+    source::migration::sql(&SchemaNames(settings), remove)
 }
 
 /// Table and column names, checked by the configuration and quoted here.

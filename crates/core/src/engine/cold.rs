@@ -12,7 +12,8 @@ use crate::cache::tiered::Judged;
 use crate::cache::{Found, Loaded};
 use crate::store::{Op, Reply};
 
-use super::hot::{Hot, Plan, Read};
+use super::gather::Want;
+use super::hot::{Hot, OneHot, Plan, Read};
 use super::{Core, Outcome, Request, Started};
 
 impl Core {
@@ -49,12 +50,19 @@ impl Core {
             Request::CacheJwt { token, json } => self.cache_jwt(&token, &json).await.into(),
             Request::InvalidateJwt { jti } => self.invalidate_jwt(&jti).await.into(),
             Request::EndJwt { lead, json } => self.end_jwt(lead, json).await.into(),
+            Request::UserContext { user_id, consistency, .. } => {
+                self.whole_context(&user_id, consistency, started).await
+            }
+            Request::InvalidateRbac(what) => self.invalidate_rbac(*what).await.into(),
+            Request::Migrate { remove } => self.migrate(remove).await.into(),
             Request::Health => Outcome::Json(self.health().await.json()),
             Request::TokenIsBlacklisted { .. }
             | Request::TokenStatus { .. }
             | Request::UserById { .. }
             | Request::CachedUser { .. }
             | Request::CachedJwt { .. }
+            | Request::RolePermissions { .. }
+            | Request::Authorize(_)
             | Request::BeginJwt { .. } => {
                 Outcome::Failed(Error::new(Code::Internal, "a read without its plan"))
             }
@@ -78,7 +86,12 @@ impl Core {
     }
 
     async fn cold(self: &Arc<Self>, request: &Request, hot: Hot, started: Started) -> Outcome {
-        let Hot { read, full, asked, changed, .. } = hot;
+        let hot = match hot {
+            Hot::One(hot) => *hot,
+            Hot::Context(hot) => return self.cold_context(*hot, started).await,
+            Hot::Authorize(hot) => return self.cold_authorize(*hot, started).await,
+        };
+        let OneHot { read, full, asked, changed, .. } = hot;
         let mut asked = asked.unwrap_or_else(|| self.cache.ask(read.subject()));
         if changed {
             match self.cache.fetch(read.subject(), asked).await {
@@ -91,10 +104,17 @@ impl Core {
         }
         let found = match (request, &read) {
             (Request::TokenIsBlacklisted { .. }, Read::Token(subject)) => {
-                self.cache.load(subject, asked, || self.load_token(&subject.jti)).await
+                self.cache.load(subject, asked, |_| self.load_token(&subject.jti)).await
             }
             (Request::UserById { .. }, Read::User(subject)) => {
-                self.cache.load(subject, asked, || self.load_user(&subject.user_id)).await
+                self.cache.load(subject, asked, |_| self.load_user(&subject.user_id)).await
+            }
+            (Request::RolePermissions { .. }, Read::Role(subject)) => {
+                self.cache
+                    .load(subject, asked, |epoch| async move {
+                        Ok(subject.loaded(epoch, &self.part(Want::Role(subject.role_id.clone())).await?))
+                    })
+                    .await
             }
             (Request::BeginJwt { env, .. }, _) => {
                 let Read::Jwt(subject) = read else { return Outcome::Nothing };
@@ -119,7 +139,7 @@ impl Core {
     pub(super) async fn read<F>(
         &self,
         subject: &dyn Subject,
-        loader: impl FnOnce() -> F,
+        loader: impl FnOnce(Option<u64>) -> F,
     ) -> Result<Found, Error>
     where
         F: Future<Output = Result<Loaded, Error>>,
@@ -127,7 +147,21 @@ impl Core {
         let mut ops = Vec::new();
         let look = self.cache.look(subject, self.cache.flights.moment(), &mut ops);
         let replies = if ops.is_empty() { Vec::new() } else { self.cache.exec(ops).await };
-        let asked = match self.cache.judge(subject, look, &replies) {
+        let judged = self.cache.judge(subject, look, &replies);
+        self.resolve(subject, judged, loader).await
+    }
+
+    /// What a reply said, or what it takes to find out.
+    pub(super) async fn resolve<F>(
+        &self,
+        subject: &dyn Subject,
+        judged: Judged,
+        loader: impl FnOnce(Option<u64>) -> F,
+    ) -> Result<Found, Error>
+    where
+        F: Future<Output = Result<Loaded, Error>>,
+    {
+        let asked = match judged {
             Judged::Found(found) => return Ok(found),
             Judged::Miss(asked) => asked,
             Judged::Changed(asked) => match self.cache.fetch(subject, asked).await {

@@ -114,6 +114,7 @@ impl Core {
                 "since": source_since,
             },
             "near": { "entries": entries, "bytes": bytes, "capacityBytes": capacity },
+            "tail": { "state": self.tail.role().name(), "lagMs": self.tail.lag_ms() },
         });
         Health { store, source, details }
     }
@@ -160,6 +161,21 @@ impl Core {
             },
             "near": { "entries": entries, "bytes": bytes, "capacityBytes": capacity },
             "namespaces": namespaces,
+            "rbac": {
+                "composed": telemetry.contexts_composed.get(),
+                "reused": telemetry.contexts_reused.get(),
+                "sampled": telemetry.contexts_sampled.get(),
+                "staleServed": telemetry.contexts_stale.get(),
+                "sampleErrors": telemetry.contexts_unsampled.get(),
+            },
+            "tail": {
+                "state": self.tail.role().name(),
+                "events": telemetry.tail_events.get(),
+                "polls": telemetry.tail_polls.get(),
+                "wakeups": telemetry.tail_wakeups.get(),
+                "errors": telemetry.tail_errors.get(),
+                "lagMs": self.tail.lag_ms(),
+            },
             "bridge": {
                 "submitted": telemetry.submitted.get(),
                 "settled": telemetry.settled.get(),
@@ -225,6 +241,11 @@ impl Core {
                 ),
                 ("bcos_near_entries", "Entries of the near cache.", entries as f64),
                 ("bcos_near_bytes", "Bytes of the near cache.", bytes as f64),
+                (
+                    "bcos_tail_lag_ms",
+                    "Age of the oldest change that was applied last.",
+                    self.tail.lag_ms() as f64,
+                ),
                 (
                     "bcos_closing",
                     "1 once the engine is closing.",

@@ -9,9 +9,13 @@ use crate::base::key::Namespace;
 use crate::cache::Found;
 use crate::cache::policy::Subject;
 use crate::cache::tiered::{Asked, Judged, Look};
+use crate::rbac::RoleSubject;
+use crate::rbac::subject::body;
 use crate::store::{Op, StoreResult};
 use crate::telemetry::Tier;
 
+use super::authorize::AuthorizeHot;
+use super::contexts::ContextHot;
 use super::{Core, Outcome, Request, Started};
 
 /// What becomes of a request before the store is asked.
@@ -24,11 +28,18 @@ pub(super) enum Plan {
     Task,
 }
 
+impl Plan {
+    pub(super) fn failed(error: Error) -> Self {
+        Plan::Now(Outcome::Failed(error))
+    }
+}
+
 /// What is read.
 pub(super) enum Read {
     Token(TokenSubject),
     User(UserSubject),
     Jwt(Box<JwtSubject>),
+    Role(RoleSubject),
 }
 
 impl Read {
@@ -37,6 +48,7 @@ impl Read {
             Read::Token(subject) => subject,
             Read::User(subject) => subject,
             Read::Jwt(subject) => &**subject,
+            Read::Role(subject) => subject,
         }
     }
 
@@ -51,12 +63,34 @@ impl Read {
             Read::Jwt(_) => {
                 Outcome::Object { serial: found.serial, text: Some(JwtSubject::json(&found.payload)) }
             }
+            Read::Role(_) => Outcome::Object { serial: found.serial, text: body(found).ok() },
         }
     }
 }
 
-/// A read on its way.
-pub(super) struct Hot {
+/// A request on its way.
+pub(super) enum Hot {
+    /// One entry.
+    One(Box<OneHot>),
+    /// A context, which is made up of several.
+    Context(Box<ContextHot>),
+    /// Everything about one request to the application.
+    Authorize(Box<AuthorizeHot>),
+}
+
+impl Hot {
+    /// How many replies belong to it.
+    pub(super) fn ops(&self) -> usize {
+        match self {
+            Hot::One(hot) => hot.ops,
+            Hot::Context(hot) => hot.ops(),
+            Hot::Authorize(hot) => hot.ops(),
+        }
+    }
+}
+
+/// A read of one entry on its way.
+pub(super) struct OneHot {
     pub(super) read: Read,
     /// The caller does not have the object of a near copy.
     pub(super) full: bool,
@@ -66,12 +100,6 @@ pub(super) struct Hot {
     /// There is another version than the near copy.
     pub(super) changed: bool,
     ops: usize,
-}
-
-impl Hot {
-    pub(super) fn ops(&self) -> usize {
-        self.ops
-    }
 }
 
 impl Core {
@@ -91,6 +119,15 @@ impl Core {
                 Ok(None) => return Plan::Now(Outcome::Lead(0)),
                 Err(error) => Err(error),
             },
+            Request::RolePermissions { role_id, .. } => {
+                RoleSubject::new(keys, role_id).map(|one| Some(Read::Role(one)))
+            }
+            Request::UserContext { user_id, consistency, full } => {
+                return self
+                    .plan_context(user_id, *consistency, *full, ops, started)
+                    .unwrap_or_else(Plan::failed);
+            }
+            Request::Authorize(asked) => return self.plan_authorize(asked, ops, started),
             _ => return Plan::Task,
         };
         match read {
@@ -106,7 +143,15 @@ impl Core {
             return Plan::Now(read.outcome(&found, full));
         }
         let look = self.cache.look(read.subject(), started.moment, ops);
-        Plan::Hot(Hot { ops: look.ops, look: Some(look), read, full, asked: None, changed: false })
+        let ops = look.ops;
+        Plan::Hot(Hot::One(Box::new(OneHot {
+            ops,
+            look: Some(look),
+            read,
+            full,
+            asked: None,
+            changed: false,
+        })))
     }
 
     /// A near copy that needs no confirmation: a revoked token, or a `bounded` namespace.
@@ -122,6 +167,8 @@ impl Core {
                     == crate::cache::Verdict::Accept;
                 accepted.then_some(near)?
             }
+            // Without its epoch it is not known to be current.
+            Read::Role(_) => return None,
         };
         Some(Found {
             kind: near.kind,
@@ -139,6 +186,11 @@ impl Core {
         replies: &[StoreResult],
         started: Started,
     ) -> Option<Outcome> {
+        let hot = match hot {
+            Hot::One(hot) => hot,
+            Hot::Context(hot) => return self.settle_context(hot, replies, started),
+            Hot::Authorize(hot) => return self.settle_authorize(hot, replies, started),
+        };
         let look = hot.look.take()?;
         match self.cache.judge(hot.read.subject(), look, replies) {
             Judged::Found(found) => {

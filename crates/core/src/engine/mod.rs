@@ -9,11 +9,17 @@
 //! Invariant: every request that was accepted is settled exactly once, by its answer, its deadline or
 //! the end of the engine.
 
+mod authorize;
 mod build;
 mod cold;
+mod contexts;
+mod gather;
 mod health;
 mod hot;
 mod payloads;
+mod rbac;
+mod sampler;
+mod tail;
 mod tokens;
 mod users;
 mod worker;
@@ -38,7 +44,11 @@ use crate::config::Settings;
 use crate::source::{Revocation, Source};
 use crate::telemetry::Telemetry;
 
+pub use authorize::{Authorize, Authorized};
+pub use build::migration_sql;
+pub use contexts::Consistency;
 pub use health::{Component, Health};
+pub use rbac::{RbacInvalidation, RbacTarget};
 pub use worker::Ticket;
 
 /// What the surface may ask for.
@@ -76,6 +86,16 @@ pub enum Request {
     BeginJwt { token: String, env: u64, full: bool },
     /// Second half of it: the payload, or that `verify` failed.
     EndJwt { lead: u64, json: Option<String> },
+    /// `getCachedUserContext`.
+    UserContext { user_id: String, consistency: Consistency, full: bool },
+    /// `getCachedRolePermissions`.
+    RolePermissions { role_id: String, full: bool },
+    /// `authorizeRequest`, without what only JavaScript can do.
+    Authorize(Box<Authorize>),
+    /// The invalidations of contexts and their parts.
+    InvalidateRbac(Box<RbacInvalidation>),
+    /// `bcos-cache migrate`.
+    Migrate { remove: bool },
     /// `getHealth`.
     Health,
 }
@@ -87,7 +107,10 @@ impl Request {
             Request::UserById { full, .. }
             | Request::CachedUser { full, .. }
             | Request::CachedJwt { full, .. }
+            | Request::RolePermissions { full, .. }
+            | Request::UserContext { full, .. }
             | Request::BeginJwt { full, .. } => *full,
+            Request::Authorize(asked) => asked.full,
             _ => false,
         }
     }
@@ -108,6 +131,8 @@ pub enum Outcome {
     LoaderFailed(u64),
     /// What became of an invalidation, and whether a row was inserted.
     Invalidated(Invalidation, Option<bool>),
+    /// What is known about one request to the application.
+    Authorized(Box<Authorized>),
     /// JSON text.
     Json(String),
     /// An error.
@@ -160,6 +185,8 @@ pub struct Core {
     /// Loads that the JS side runs, by number.
     leads: Mutex<HashMap<u64, JsLead, ahash::RandomState>>,
     next_lead: AtomicU64,
+    rbac: contexts::Rbac,
+    tail: tail::TailState,
     started_ms: u64,
     closing: AtomicBool,
     /// Turns true when the engine has ended: whoever still waits is told so.
@@ -193,9 +220,16 @@ impl<T: Ticket> Engine<T> {
             runtime.spawn(async move { guard.cache.guard().await }),
             runtime.spawn(worker::run(work, jobs)),
         ];
-        if core.cache.listens() {
-            let listener = core.clone();
-            tasks.push(runtime.spawn(async move { build::listen(&listener).await }));
+        let listener = core.clone();
+        tasks.push(runtime.spawn(async move {
+            listener.cache.announcements_wanted().await;
+            build::listen(&listener).await;
+        }));
+        let sampler = core.clone();
+        tasks.push(runtime.spawn(async move { sampler.compare_samples().await }));
+        if core.settings.tail.enabled {
+            let tail = core.clone();
+            tasks.push(runtime.spawn(async move { tail.follow_outbox().await }));
         }
         Self { core, queue, runtime: runtime.clone(), tasks: Mutex::new(tasks) }
     }

@@ -26,7 +26,7 @@ impl Core {
             return Ok(Outcome::Bool(false));
         }
         // The caller may have looked before a revocation that it does not know of: the source decides.
-        let found = self.read(&subject, || self.load_token(&subject.jti)).await?;
+        let found = self.read(&subject, |_| self.load_token(&subject.jti)).await?;
         Ok(Outcome::Bool(found.etag != 0 && !token::revoked(&found.payload)))
     }
 

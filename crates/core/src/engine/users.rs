@@ -26,7 +26,7 @@ impl Core {
         let subject = EmailSubject::new(&self.cache.keys, email)?;
         for attempt in 0..2 {
             let index = self
-                .read(&subject, || async {
+                .read(&subject, |_| async {
                     Ok(user::loaded_index(self.source.user_by_email(email).await?.as_ref()))
                 })
                 .await?;
@@ -37,7 +37,7 @@ impl Core {
                 return Ok(Outcome::Nothing);
             }
             let owner = UserSubject::new(&self.cache.keys, user_id)?;
-            let found = self.read(&owner, || self.load_user(&owner.user_id)).await?;
+            let found = self.read(&owner, |_| self.load_user(&owner.user_id)).await?;
             let has_it = !found.negative() && address(&found.payload).as_deref() == Some(email);
             let read = Read::User(owner);
             self.count(&read, &found, started);
@@ -60,7 +60,7 @@ impl Core {
         if !self.source.configured() || !self.cache.usable(subject.key()) {
             return Ok(Outcome::Bool(false));
         }
-        let found = self.read(&subject, || self.load_user(&subject.user_id)).await?;
+        let found = self.read(&subject, |_| self.load_user(&subject.user_id)).await?;
         Ok(Outcome::Bool(found.etag != 0 && found.kind == given.kind && found.payload == given.payload))
     }
 

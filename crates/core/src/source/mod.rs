@@ -4,6 +4,10 @@
 //! Invariant: every statement is counted, runs under the bulkhead, and ends by its deadline.
 
 mod gate;
+pub mod migration;
+pub mod outbox;
+mod rbac;
+mod rbac_texts;
 pub mod statements;
 mod token;
 mod user;
@@ -16,8 +20,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use sqlx::Postgres;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{Connection as _, Postgres};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
@@ -28,6 +32,8 @@ use crate::telemetry::Telemetry;
 use gate::Gate;
 use statements::{Statement, Statements};
 
+pub use outbox::{Batch, Event, EventKind};
+pub use rbac::{Denied, PartJson, Parts, Wanted, Whole};
 pub use token::Revocation;
 pub use user::User;
 
@@ -60,6 +66,8 @@ pub struct Source {
     statements: Statements,
     counts: Arc<[AtomicUsize; Statement::ALL.len()]>,
     options: Options,
+    /// Behind a transaction pooler every statement is a transaction of its own, which begins with this.
+    begin: Option<Arc<str>>,
     permits: Arc<Semaphore>,
     queued: AtomicUsize,
     gate: Mutex<Gate>,
@@ -93,6 +101,7 @@ impl Source {
             permits: Arc::new(Semaphore::new(options.bulkhead)),
             queued: AtomicUsize::new(0),
             gate: Mutex::new(Gate::default()),
+            begin: options.pooled.then(|| begin(options.deadline_ms)),
             options,
             clock,
             telemetry,
@@ -157,16 +166,25 @@ impl Source {
         let permit = self.permit(until).await?;
         let (telemetry, counts) = (self.telemetry.clone(), self.counts.clone());
         let text = self.statements.text(statement);
-        let (pooled, longest) = (self.options.pooled, self.options.deadline_ms + ENDING_MS);
+        let longest = self.options.deadline_ms + ENDING_MS;
+        let begin = self.begin.clone();
         let work = tokio::spawn(async move {
             let _permit = permit;
             let mut connection = pool.acquire().await?;
             telemetry.statements.up();
             counts[statement as usize].fetch_add(1, Ordering::Relaxed);
             // Behind a transaction pooler the next statement may meet another server, which has no such name.
-            let prepared = sqlx::query(sqlx::AssertSqlSafe(text)).persistent(!pooled);
-            match tokio::time::timeout(Duration::from_millis(longest), query(&mut connection, prepared)).await
-            {
+            let prepared = sqlx::query(sqlx::AssertSqlSafe(text)).persistent(begin.is_none());
+            let answer = async {
+                let Some(begin) = begin else { return query(&mut connection, prepared).await };
+                // A statement goes in two steps, and outside a transaction the pooler may hand each of them to
+                // another server: the second would meet somebody else's statement.
+                let mut transaction = connection.begin_with(sqlx::AssertSqlSafe(begin)).await?;
+                let value = query(&mut transaction, prepared).await?;
+                transaction.commit().await?;
+                Ok(value)
+            };
+            match tokio::time::timeout(Duration::from_millis(longest), answer).await {
                 Ok(result) => result,
                 Err(_) => {
                     // The server did not end it either: the connection is not fit for use any more.
@@ -215,7 +233,8 @@ impl Source {
             self.telemetry.source_errors.up();
             let code =
                 error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned();
-            if code.starts_with("57P") || code.starts_with("53") || code.starts_with("08") {
+            // Shutting down, out of resources, no connection, no such login, no such database.
+            if ["57P", "53", "08", "28", "3D"].iter().any(|class| code.starts_with(class)) {
                 return self.unreachable(error);
             }
             tracing::error!(component = "source", sqlstate = %code, "a statement was refused");
@@ -231,6 +250,17 @@ impl Source {
         }
         unavailable(&format!("the database is not reachable ({})", kind(error)))
     }
+}
+
+/// Startup parameters do not pass a transaction pooler, so each transaction sets its own limits: the server
+/// ends a statement that nobody waits for any longer, and a transaction whose process is frozen.
+fn begin(deadline_ms: u64) -> Arc<str> {
+    format!(
+        "BEGIN; SET LOCAL statement_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}",
+        deadline_ms + 500,
+        deadline_ms + ENDING_MS
+    )
+    .into()
 }
 
 fn unavailable(message: &str) -> Error {
@@ -254,6 +284,7 @@ fn pool(options: &Options, url: &str, variable: &'static str) -> Result<PgPool, 
         code: Code::Config,
         message: format!("{variable} is not accepted: postgres://user:password@host:port/database").into(),
         field: Some(variable.into()),
+        reason: None,
     })?;
     connect = if options.pooled {
         connect.statement_cache_capacity(0).extra_float_digits(None)

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use super::{outbox, rbac_texts};
+
 /// The statements of the product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Statement {
@@ -18,16 +20,31 @@ pub enum Statement {
     UserById,
     /// One user by address.
     UserByEmail,
+    /// Own parts of users, roles, the tree of organizations.
+    RbacParts,
+    /// One whole context.
+    RbacContext,
+    /// What was committed since the last look.
+    TailPoll,
+    /// Removes what everybody has seen.
+    TailPrune,
+    /// Installs or removes the outbox.
+    Migrate,
 }
 
 impl Statement {
     /// All statements, in the order of their counters.
-    pub const ALL: [Statement; 5] = [
+    pub const ALL: [Statement; 10] = [
         Statement::Ping,
         Statement::TokenIsBlacklisted,
         Statement::BlacklistToken,
         Statement::UserById,
         Statement::UserByEmail,
+        Statement::RbacParts,
+        Statement::RbacContext,
+        Statement::TailPoll,
+        Statement::TailPrune,
+        Statement::Migrate,
     ];
 
     /// The name users see in the metrics.
@@ -38,6 +55,11 @@ impl Statement {
             Statement::BlacklistToken => "blacklist_token",
             Statement::UserById => "user_by_id",
             Statement::UserByEmail => "user_by_email",
+            Statement::RbacParts => "rbac_parts",
+            Statement::RbacContext => "rbac_context",
+            Statement::TailPoll => "tail_poll",
+            Statement::TailPrune => "tail_prune",
+            Statement::Migrate => "migrate",
         }
     }
 }
@@ -99,6 +121,12 @@ fn text(statement: Statement, names: &dyn Names) -> String {
         }
         Statement::UserById => user(names, &format!("{} = $1::uuid", names.column("users", "user_id"))),
         Statement::UserByEmail => user(names, &format!("{} = $1", names.column("users", "email"))),
+        Statement::RbacParts => rbac_texts::parts(names),
+        Statement::RbacContext => rbac_texts::context(names),
+        Statement::TailPoll => outbox::POLL.into(),
+        Statement::TailPrune => outbox::PRUNE.into(),
+        // Many statements; see `migration`.
+        Statement::Migrate => String::new(),
     }
 }
 

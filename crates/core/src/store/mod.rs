@@ -80,6 +80,15 @@ impl StoreError {
     }
 }
 
+/// Outcome of a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probed {
+    /// Over the connections that were there.
+    Same,
+    /// Over new ones.
+    Anew,
+}
+
 /// Result of one operation.
 pub type StoreResult = Result<Reply, StoreError>;
 
@@ -129,6 +138,14 @@ impl Store {
         }
     }
 
+    /// Whether the connections that are there still answer.
+    pub async fn answers(&self) -> bool {
+        match self {
+            Store::Valkey(store) => store.answers().await,
+            other => other.probe().await.is_ok(),
+        }
+    }
+
     /// Drops the connections; nothing is sent any more.
     pub fn close(&self) {
         if let Store::Valkey(store) = self {
@@ -136,11 +153,12 @@ impl Store {
         }
     }
 
-    /// Checks that the store answers and takes writes, connecting anew when that is needed.
-    pub async fn probe(&self) -> Result<(), StoreError> {
+    /// Checks that the store answers and takes writes, connecting anew when that is needed: then another server
+    /// may answer than before.
+    pub async fn probe(&self) -> Result<Probed, StoreError> {
         match self {
             Store::None => Err(StoreError::Unavailable("no store is configured".into())),
-            Store::Embedded(_) => Ok(()),
+            Store::Embedded(_) => Ok(Probed::Same),
             Store::Valkey(store) => store.probe().await,
             Store::Sim(store) => store.probe().await,
         }

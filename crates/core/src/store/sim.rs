@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use crate::base::clock::Clock;
 
 use super::embedded::Embedded;
-use super::{Op, Replies, StoreError};
+use super::{Op, Probed, Replies, StoreError};
 
 /// What happens to one call of `exec` or `probe`.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,9 +84,12 @@ impl Sim {
         }
     }
 
-    pub(super) async fn probe(&self) -> Result<(), StoreError> {
+    pub(super) async fn probe(&self) -> Result<Probed, StoreError> {
         tokio::task::yield_now().await;
-        if *self.down.lock() { Err(StoreError::Unavailable("simulated outage".into())) } else { Ok(()) }
+        if *self.down.lock() {
+            return Err(StoreError::Unavailable("simulated outage".into()));
+        }
+        Ok(Probed::Anew)
     }
 
     fn apply(&self, ops: &[Op]) -> Replies {

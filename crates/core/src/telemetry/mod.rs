@@ -118,6 +118,24 @@ pub struct Telemetry {
     pub batches: Counter,
     /// Requests refused because the queue was full.
     pub overloaded: Counter,
+    /// Contexts composed of their parts.
+    pub contexts_composed: Counter,
+    /// Contexts answered as they had been composed before.
+    pub contexts_reused: Counter,
+    /// Served contexts compared with the source.
+    pub contexts_sampled: Counter,
+    /// Of those, the ones that still differed two seconds later.
+    pub contexts_stale: Counter,
+    /// Comparisons that could not be made.
+    pub contexts_unsampled: Counter,
+    /// Changes read from the outbox.
+    pub tail_events: Counter,
+    /// Looks at the outbox.
+    pub tail_polls: Counter,
+    /// Notifications that woke the tail.
+    pub tail_wakeups: Counter,
+    /// Looks that failed.
+    pub tail_errors: Counter,
 }
 
 impl Telemetry {

@@ -13,7 +13,7 @@ const BOUNDS_US: [u64; 12] =
 /// The text exposition format, version 0.0.4.
 pub fn prometheus(telemetry: &Telemetry, gauges: &[(&str, &str, f64)]) -> String {
     let mut out = String::new();
-    let engine: [(&str, &str, u64); 12] = [
+    let engine = [
         ("bcos_store_round_trips_total", "Pipelines sent to the store.", telemetry.round_trips.get()),
         ("bcos_store_commands_total", "Commands sent to the store.", telemetry.commands.get()),
         ("bcos_store_errors_total", "Store operations that failed.", telemetry.store_errors.get()),
@@ -42,6 +42,27 @@ pub fn prometheus(telemetry: &Telemetry, gauges: &[(&str, &str, f64)]) -> String
             "Requests refused because the queue was full.",
             telemetry.overloaded.get(),
         ),
+        ("bcos_authz_composed_total", "Contexts composed of their parts.", telemetry.contexts_composed.get()),
+        ("bcos_authz_reused_total", "Contexts answered as composed before.", telemetry.contexts_reused.get()),
+        (
+            "bcos_authz_sampled_total",
+            "Served contexts compared with the source.",
+            telemetry.contexts_sampled.get(),
+        ),
+        (
+            "bcos_authz_stale_served_total",
+            "Served contexts that still differed from the source two seconds later.",
+            telemetry.contexts_stale.get(),
+        ),
+        (
+            "bcos_authz_sample_errors_total",
+            "Comparisons that could not be made.",
+            telemetry.contexts_unsampled.get(),
+        ),
+        ("bcos_tail_events_total", "Changes read from the outbox.", telemetry.tail_events.get()),
+        ("bcos_tail_polls_total", "Looks at the outbox.", telemetry.tail_polls.get()),
+        ("bcos_tail_wakeups_total", "Looks that a commit asked for.", telemetry.tail_wakeups.get()),
+        ("bcos_tail_errors_total", "Looks that failed.", telemetry.tail_errors.get()),
     ];
     for (name, help, value) in engine {
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}");

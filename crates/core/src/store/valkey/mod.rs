@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use crate::base::limits;
 use crate::telemetry::Telemetry;
 
-use super::{Op, Replies, StoreError};
+use super::{Op, Probed, Replies, StoreError};
 
 use link::Link;
 use slots::Topology;
@@ -180,17 +180,23 @@ impl Valkey {
         *self.topology.write() = Arc::default();
     }
 
+    /// Whether every node answers over the present links.
+    pub async fn answers(&self) -> bool {
+        let current = self.topology.read().clone();
+        !self.suspect.load(Ordering::SeqCst) && current.answers(&self.options).await
+    }
+
     /// Makes sure that every node answers, takes writes, and that every slot has a node. Starts again
     /// from the seeds when the present links do not answer or no longer make sense.
-    pub async fn probe(&self) -> Result<(), StoreError> {
-        let current = self.topology.read().clone();
-        if !self.suspect.load(Ordering::SeqCst) && current.answers(&self.options).await {
-            return Ok(());
+    pub async fn probe(&self) -> Result<Probed, StoreError> {
+        if self.answers().await {
+            return Ok(Probed::Same);
         }
-        let fresh = Topology::discover(&self.options, current.known()).await?;
+        let known = self.topology.read().clone();
+        let fresh = Topology::discover(&self.options, known.known()).await?;
         *self.topology.write() = Arc::new(fresh);
         self.suspect.store(false, Ordering::SeqCst);
-        Ok(())
+        Ok(Probed::Anew)
     }
 }
 

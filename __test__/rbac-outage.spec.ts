@@ -1,0 +1,297 @@
+/**
+ * Contexts and requests while the store, the source or both are away, and while the store holds or says what is not so:
+ * the truth or an error that says which tier failed, in time, and never somebody else's rights.
+ */
+import { randomUUID } from 'node:crypto';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import type { Engine, EngineOptions } from '../index.js';
+import { type FaultProxy, type Server, startProxy, startValkey } from './servers/index.mjs';
+import type { Database } from './support/database.js';
+import { Engines, outcome, statementsOf, until } from './support/engines.js';
+import { timed } from './support/functions.js';
+import { type Lie, LyingProxy } from './support/lying-proxy.js';
+import { FIRST_CALL_MS, pending, RECOVERY_MS, reaching, STORE_DEADLINE_MS } from './support/outage.js';
+import { statementsNamed } from './support/rbac-behaviour.js';
+import { createRbacTables } from './support/rbac-data.js';
+import { wrong } from './support/rbac-judge.js';
+import { type Expected, Oracle } from './support/rbac-oracle.js';
+import { postgres } from './support/rbac-suite.js';
+import { aPerson, type Person, RbacWorld } from './support/rbac-world.js';
+import { rounds } from './support/rounds.js';
+import { claimsOf, signed, verified } from './support/tokens.js';
+
+const SOURCE_DEADLINE_MS = 400;
+/** A call may ask the source twice and meet a slow store in between; the rest is room for a busy machine. */
+const IN_TIME_MS = 2 * SOURCE_DEADLINE_MS + 2 * STORE_DEADLINE_MS + 400;
+
+const databases = postgres();
+let db: Database;
+let world: RbacWorld;
+let oracle: Oracle;
+let server: Server;
+let proxy: FaultProxy;
+let engines: Engines;
+/** Reaches the store through the proxy. */
+let engine: Engine;
+/** Reaches it directly. */
+let other: Engine;
+let person: Person;
+
+const start = (...options: EngineOptions[]): Engine =>
+  engines.start({ databaseUrl: db.url, cacheSourceDeadlineMs: SOURCE_DEADLINE_MS }, ...options);
+
+beforeAll(async () => {
+  db = await databases().create();
+  await createRbacTables(db);
+  world = new RbacWorld(db);
+  server = await startValkey();
+  proxy = await startProxy({ port: server.port });
+  oracle = await Oracle.of(db);
+});
+afterAll(async () => {
+  await oracle?.[Symbol.asyncDispose]();
+  await proxy?.stop();
+  await server?.stop();
+});
+beforeEach(async () => {
+  engines = new Engines();
+  [engine, other] = [start(reaching(proxy)), start(reaching(server), { cacheDeadlineMs: 2_000 })];
+  person = await aPerson(world);
+  await other.invalidateOrganizationHierarchy();
+  // Both have everything near, from a store in service.
+  for (const by of [engine, other]) {
+    await until('the store answers', async () => {
+      const cost = await statementsOf(by, () => by.getCachedUserContext(person.user));
+      return by.isRedisAvailable() && cost === 0;
+    });
+  }
+});
+afterEach(async () => {
+  await proxy.reset();
+  await engines[Symbol.asyncDispose]();
+});
+
+const rename = (name: string) =>
+  db.query('UPDATE users SET first_name = $2 WHERE user_id = $1', [person.user, name]);
+
+async function check(by: Engine, user = person.user, expected?: Expected): Promise<void> {
+  const told = await outcome(by.getCachedUserContext(user));
+  expect(wrong(told, expected ?? (await oracle.one(user)))).toBeUndefined();
+}
+
+describe.each([
+  ['refuses connections', { refuseConnections: true }],
+  ['swallows everything', { blackhole: true }],
+  ['answers garbage', { garbageReplies: true }],
+])('the store %s', (_, faults) => {
+  it('and every context is one statement of the source, right and in time', async () => {
+    await proxy.set(faults);
+    const expected = await oracle.one(person.user);
+    const first = await timed(() => engine.getCachedUserContext(person.user));
+    expect('value' in first && first.ms < FIRST_CALL_MS, JSON.stringify(first)).toBe(true);
+    await until('the outage is noticed', () => !engine.isRedisAvailable(), 1_000);
+    for (let round = 0; round < 5; round += 1) {
+      const cost = await statementsNamed(engine, () => check(engine, person.user, expected));
+      expect(cost).toEqual({ rbac_context: 1 });
+    }
+    expect(await engine.getCachedRolePermissions(person.viewer)).toEqual(
+      (await oracle.roles()).get(person.viewer),
+    );
+    const request = { userId: person.user, permission: 'analytics:read:own' };
+    expect(await engine.authorizeRequest(request)).toMatchObject({ ok: true });
+    const bounded = await engine.getCachedUserContext(person.user, { consistency: 'bounded' });
+    expect(wrong({ value: bounded }, expected)).toBeUndefined();
+  });
+
+  it('and invalidations are queued, in effect here at once, and everywhere after its return', async () => {
+    await proxy.set(faults);
+    await outcome(engine.getCachedUserContext(person.user));
+    await until('the outage is noticed', () => !engine.isRedisAvailable(), 1_000);
+    await rename('Grace');
+    await db.query('DELETE FROM role_permissions WHERE permission_id = $1', [person.reading]);
+    await db.query(`UPDATE organizations SET practice_uids = '{77}' WHERE organization_id = $1`, [
+      person.child,
+    ]);
+    const done = await Promise.all([
+      engine.invalidateUserContext(person.user),
+      engine.invalidateRolePermissions(person.viewer),
+      engine.invalidateOrganizationHierarchy(),
+      engine.invalidateUsersWithRole(person.admin),
+      engine.invalidateOrganizationMembers(person.top),
+      engine.invalidateAllRolePermissions(),
+    ]);
+    for (const one of done) expect(one).toEqual({ acknowledged: false, queued: true });
+    for (let round = 0; round < 3; round += 1) await check(engine);
+    await proxy.reset();
+    await until('the store is in service', () => engine.isRedisAvailable(), RECOVERY_MS + 1_000);
+    for (let round = 0; round < 3; round += 1) await check(engine);
+    await until('everything queued was applied', () => pending(engine) === 0, RECOVERY_MS);
+    for (const by of [other, engine]) await check(by);
+  });
+});
+
+describe('the source is away', () => {
+  beforeEach(() => databases().server.pause());
+  afterEach(() => databases().server.resume());
+
+  it('and what is cached is answered, what is not is an error and never a refusal', async () => {
+    for (const by of [engine, other]) {
+      expect((await by.getCachedUserContext(person.user)).user_id).toBe(person.user);
+      expect((await by.getCachedRolePermissions(person.viewer))?.role_id).toBe(person.viewer);
+      const request = { userId: person.user, permission: 'analytics:read:own' };
+      expect(await by.authorizeRequest(request)).toMatchObject({ ok: true });
+    }
+    for (const call of [
+      () => engine.getCachedUserContext(randomUUID()),
+      () => engine.getCachedUserContext(person.user, { consistency: 'fresh' }),
+      () => engine.getCachedRolePermissions(randomUUID()),
+    ]) {
+      const ended = await timed(call);
+      expect(ended).toMatchObject({ error: { code: 'E_SOURCE_UNAVAILABLE' } });
+      expect(ended.ms).toBeLessThan(IN_TIME_MS);
+    }
+    const unavailable = {
+      ok: false,
+      reason: 'unavailable',
+      status: 503,
+      retryAfterMs: 1_000,
+      cause: { code: 'E_SOURCE_UNAVAILABLE' },
+    };
+    expect(await engine.authorizeRequest({ userId: randomUUID() })).toMatchObject(unavailable);
+    const token = signed(claimsOf(person.user));
+    expect(await engine.authorizeRequest({ token, verify: verified })).toMatchObject(unavailable);
+  });
+
+  it('and the store with it: an error in time, also for a deadline of the call', async () => {
+    await proxy.set({ blackhole: true });
+    for (let round = 0; round < 3; round += 1) {
+      const ended = await timed(() => engine.getCachedUserContext(person.user));
+      expect(ended).toMatchObject({ error: { code: 'E_SOURCE_UNAVAILABLE' } });
+      expect(ended.ms).toBeLessThan(IN_TIME_MS);
+    }
+    const short = await timed(() => engine.getCachedUserContext(person.user, { deadlineMs: 60 }));
+    expect(short.ms).toBeLessThan(60 + 200);
+    expect(short).toMatchObject({ error: { code: 'E_DEADLINE' } });
+    const request = engine.authorizeRequest(
+      { userId: person.user, tokenId: randomUUID() },
+      { deadlineMs: 60 },
+    );
+    expect(await request).toMatchObject({ ok: false, reason: 'unavailable', status: 503 });
+  });
+});
+
+it('a closed engine refuses with E_CLOSED, and a request is not turned away for it', async () => {
+  await engine.close();
+  const calls = [
+    () => engine.getCachedUserContext(person.user),
+    () => engine.getCachedUserContext(person.user, { consistency: 'bounded' }),
+    () => engine.getCachedRolePermissions(person.viewer),
+    () => engine.authorizeRequest({ userId: person.user }),
+    () => engine.invalidateUserContext(person.user),
+    () => engine.invalidateAllRolePermissions(),
+  ];
+  for (const call of calls)
+    expect(await outcome<unknown>(call())).toMatchObject({ error: { code: 'E_CLOSED' } });
+});
+
+describe('an entry that is not what it should be', () => {
+  /** The person's key, and one that holds something else, which may be broader. */
+  const places: readonly [
+    name: string,
+    key: (one: Person) => string,
+    foreign: (another: Person) => string,
+  ][] = [
+    ["the user's own part", ({ user }) => `user_context:${user}`, ({ user }) => `user_context:${user}`],
+    ['a role', ({ viewer }) => `role_perms:${viewer}`, ({ editor }) => `role_perms:${editor}`],
+    ['the tree', () => 'org_tree:all', ({ editor }) => `role_perms:${editor}`],
+    ['the epoch', () => 'rbac_epoch:all', () => 'org_tree:all'],
+  ];
+  const HEADER = 32;
+  const set = (key: string, value: string) => server.command('SET', key, value, 'PX', 60_000);
+  const damages: readonly [
+    name: string,
+    (key: string, foreign: string, value: string) => Promise<unknown>,
+  ][] = [
+    ['is gone', (key) => server.command('DEL', key)],
+    ['is empty', (key) => set(key, '')],
+    ['is no entry', (key) => set(key, 'nonsense')],
+    ['lost its end', (key, _, value) => set(key, value.slice(0, -Math.ceil(value.length / 3)))],
+    ['lost its payload', (key, _, value) => set(key, value.slice(0, HEADER))],
+    ['has another character', (key, _, value) => set(key, value.replace(/[0-9](?=[^0-9]*$)/, '/'))],
+    ['is that of another key', (key, foreign) => server.command('COPY', foreign, key, 'REPLACE')],
+    [
+      'has the payload of another key',
+      async (key, foreign, value) =>
+        set(key, value.slice(0, HEADER) + String(await server.command('GET', foreign)).slice(HEADER)),
+    ],
+    [
+      'is of another type',
+      async (key) => {
+        await server.command('DEL', key);
+        await server.command('RPUSH', key, 'a', 'b');
+      },
+    ],
+  ];
+  const cases = places.flatMap(([place, key, foreign]) =>
+    damages.map(([damage, does]) => ({ place, damage, key, foreign, does })),
+  );
+
+  it.each(cases)('$place $damage: nobody gets a wrong answer', async ({ key, foreign, does }) => {
+    const off = { mode: 'off' } as const;
+    // Without near copies whatever is read is what the store holds.
+    const plain = start(reaching(server), { near: { user_context: off, role_perms: off, org_tree: off } });
+    const another = await aPerson(world);
+    await other.invalidateOrganizationHierarchy();
+    await other.getCachedRolePermissions(another.editor);
+    for (const by of [plain, other]) for (const one of [person, another]) await check(by, one.user);
+    const expected = await Promise.all([person, another].map((one) => oracle.one(one.user)));
+    const held = String(await server.command('GET', key(person)));
+    for (const by of [other, plain]) {
+      await does(key(person), foreign(another), held);
+      for (let round = 0; round < 2; round += 1) {
+        for (const one of expected) await check(by, one.user_id, one);
+      }
+    }
+  });
+});
+
+describe('replies that belong to other requests', () => {
+  const SUBJECTS = 30;
+  const lies: readonly [Lie, number][] = [
+    ['exchange', 5],
+    ['repeat', 11],
+    ['lose', 11],
+    ['repeat', 40],
+  ];
+
+  it.each(lies)('%s one in %d: no context is that of somebody else', async (lie, every) => {
+    await using liar = await LyingProxy.start(server.port);
+    const deceived = start(reaching(liar), { cacheSourceDeadlineMs: 10_000 });
+    const people = await Promise.all(Array.from({ length: SUBJECTS }, () => aPerson(world)));
+    await other.invalidateOrganizationHierarchy();
+    const expected = new Map((await oracle.all()).map((one) => [one.user_id, one]));
+    const total = rounds(4_000, 600);
+    const found: string[] = [];
+    let asked = 0;
+    const ask = async () => {
+      while (asked < total) {
+        const { user, viewer } = people[(asked * 13) % SUBJECTS] as Person;
+        asked += 1;
+        if (asked === total >> 3) liar.lie(lie, every);
+        if (asked % 40 === 0) await server.command('DEL', `user_context:${user}`);
+        if (asked % 97 === 0) await server.command('DEL', 'org_tree:all');
+        const told = await outcome(deceived.getCachedUserContext(user));
+        const complaint = wrong(told, expected.get(user) as Expected);
+        if (complaint !== undefined) found.push(complaint);
+        const role = await deceived.getCachedRolePermissions(viewer);
+        if (role?.role_id !== viewer) found.push(`role ${role?.role_id} instead of ${viewer}`);
+      }
+    };
+    await Promise.all(Array.from({ length: 20 }, ask));
+    expect(found.slice(0, 5)).toEqual([]);
+    expect(liar.lies).toBeGreaterThan(0);
+    liar.relent();
+    await until('the store is in service', () => deceived.isRedisAvailable(), RECOVERY_MS);
+    for (const { user } of people) await check(deceived, user, expected.get(user));
+  });
+});

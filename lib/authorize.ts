@@ -1,0 +1,153 @@
+/**
+ * `authorizeRequest`: asks for everything at once and walks the steps of `decide`. Not the rules: those are in
+ * `decide.ts`, as a pure function.
+ * Invariant: whatever the client sent ends in a result, never in an argument error; whatever the application
+ * got wrong is an argument error, never a result.
+ */
+
+import type * as Public from '../index.js';
+import { check, remaining } from './arguments.js';
+import { type Consistency, WORDS } from './consistency.js';
+import { userOf } from './contexts.js';
+import { decide, denied, type Facts, unavailable } from './decide.js';
+import { BcosCacheError, InvalidArgumentError, NotFoundError } from './errors.js';
+import { type Asked, readRequest, type Verify } from './request.js';
+
+/** What is asked in one round trip; `null` = take it from the token's text, or there is none. */
+export interface Question {
+  readonly token: string | null;
+  readonly tokenId: string | null;
+  readonly userId: string | null;
+  readonly checkToken: boolean;
+  readonly consistency: Consistency;
+}
+
+/** What came back; the ids are those that were used. */
+export interface Answers {
+  /** `null` = not asked. */
+  readonly revoked: boolean | null;
+  readonly payload: object | null;
+  readonly context: Public.UserContext | undefined;
+  /** Why there is no context. */
+  readonly denied: string | null;
+  readonly tokenId: string | null;
+  readonly userId: string | null;
+}
+
+type Options = Public.CallOptions | undefined;
+
+/** The engine, as far as it is needed here. */
+export interface Port {
+  /** Claims that may hold the user id, tried in order. */
+  readonly userClaims: readonly string[];
+  answers(question: Question, options: Options): Promise<Answers>;
+  verify(token: string, verify: Verify, options: Options): Promise<object>;
+  context(userId: string, options: Public.ContextOptions): Promise<Public.UserContext>;
+}
+
+export async function authorize(
+  port: Port,
+  request: unknown,
+  options: Options,
+): Promise<Public.AuthorizeResult<object>> {
+  const asked = readRequest(request);
+  if (options !== undefined) check(options);
+  if (asked.token === '') return denied('token_missing');
+  // A header cannot carry this, a request body can; it would change on its way across.
+  if (asked.token?.isWellFormed() === false) return denied('token_invalid');
+  try {
+    return await walk(port, asked, options);
+  } catch (error) {
+    options?.signal?.throwIfAborted();
+    if (isFromClient(error, asked)) return denied('token_invalid', error);
+    const result = unavailable(error);
+    if (result === undefined) throw error;
+    return result;
+  }
+}
+
+async function walk(port: Port, asked: Asked, options: Options): Promise<Public.AuthorizeResult<object>> {
+  const until = performance.now() + (options?.deadlineMs ?? 0);
+  let facts = await begin(port, asked, options);
+  for (;;) {
+    const step = decide(asked, facts, port.userClaims);
+    if (step.go === 'end') return step.result;
+    if (step.go === 'grant') {
+      const { context, payload, tokenId } = step;
+      return { ok: true, userId: context.user_id, tokenId, payload, user: userOf(context), context };
+    }
+    const rest = remaining(options, until);
+    if (step.go === 'verify') facts = await verified(port, step.token, step.verify, facts, rest);
+    else facts = await loaded(port, step.userId, asked.consistency, facts, rest);
+  }
+}
+
+/** Everything in one round trip. */
+async function begin(port: Port, asked: Asked, options: Options): Promise<Facts> {
+  const { token, tokenId = null, userId, checkToken, consistency } = asked;
+  const failure = undefined;
+  if (token === null && !checkToken) {
+    // Only a context is asked for, and that may be near.
+    return { revoked: null, payload: null, context: undefined, denied: null, tokenId, userId, failure };
+  }
+  const answers = await port.answers({ token, tokenId, userId, checkToken, consistency }, options);
+  return { ...answers, failure };
+}
+
+/** Runs the application's verification; what it throws is about the token, what the engine throws is not. */
+async function verified(
+  port: Port,
+  token: string,
+  verify: Verify,
+  facts: Facts,
+  options: Options,
+): Promise<Facts> {
+  let failure: { readonly cause: unknown } | undefined;
+  const run = async (text: string): Promise<object> => {
+    try {
+      return await verify(text);
+    } catch (cause) {
+      failure = { cause };
+      throw cause;
+    }
+  };
+  try {
+    return { ...facts, payload: await port.verify(token, run, options) };
+  } catch (cause) {
+    options?.signal?.throwIfAborted();
+    // Not its own failure and not the engine's: somebody else's verification of this token, for which this call
+    // waited, or a result that is no payload.
+    if (failure === undefined && isEngines(cause)) throw cause;
+    return { ...facts, failure: failure ?? { cause } };
+  }
+}
+
+async function loaded(
+  port: Port,
+  userId: string,
+  wanted: Consistency,
+  facts: Facts,
+  options: Options,
+): Promise<Facts> {
+  try {
+    const context = await port.context(userId, { ...options, consistency: WORDS[wanted] });
+    return { ...facts, userId, context };
+  } catch (error) {
+    if (!(error instanceof NotFoundError)) throw error;
+    return { ...facts, userId, denied: error.reason ?? 'unknown' };
+  }
+}
+
+/** Whether an argument is refused that the client chose: the token, or an id taken from it. */
+function isFromClient(error: unknown, { token, tokenId, userId }: Asked): boolean {
+  if (token === null || !(error instanceof InvalidArgumentError)) return false;
+  if (error.field === 'token') return true;
+  return (
+    (error.field === 'tokenId' && tokenId === undefined) || (error.field === 'userId' && userId === null)
+  );
+}
+
+function isEngines(error: unknown): boolean {
+  if (!(error instanceof BcosCacheError)) return false;
+  return unavailable(error) !== undefined || error.code === 'E_CLOSED' || error.code === 'E_INTERNAL';
+}
