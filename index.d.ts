@@ -27,9 +27,7 @@
  *   withRequestSnapshot(async () => {
  *     const result = await authorizeRequest({ token: bearerOf(request), verify, permission: 'analytics:read:own' });
  *     if (!result.ok) return new Response(result.message, { status: result.status });
- *     const scope = scopeOf(result.context); // never "no filter" by accident
- *     const rows =
- *       scope.kind === 'nothing' ? [] : await measures(scope.kind === 'all' ? null : scope);
+ *     const rows = await measuresWithin(scopeOf(result.context)); // yours; see Scope for what it has to do
  *     return Response.json({ rows, mayExport: hasPermission(result.context, 'analytics:export:organization') });
  *   });
  * ```
@@ -477,8 +475,8 @@ export interface EngineOptions {
    */
   readonly rbacSuperAdminRoles?: readonly string[] | undefined;
   /**
-   * `RBAC_ORGANIZATION_ADMIN_ROLES`, default `practice_admin` and `organization_admin`. Names of system roles
-   * that, assigned in an organization, put it into `organization_admin_for`.
+   * `RBAC_ORGANIZATION_ADMIN_ROLES`, default `practice_admin,organization_admin`. Names of system roles that,
+   * assigned in an organization, put it into `organization_admin_for`.
    */
   readonly rbacOrganizationAdminRoles?: readonly string[] | undefined;
   /**
@@ -487,10 +485,12 @@ export interface EngineOptions {
    */
   readonly rbacBoundedMs?: number | undefined;
   /**
-   * `RBAC_SAMPLE_PER_MILLION`, 0 to 1000000; default 1000 when `NODE_ENV` is `production`, otherwise 0. How many
-   * of a million served contexts are compared with the source afterwards, see {@link RbacMetrics}.
+   * `RBAC_SAMPLE_PER_MILLION`, 0 to 1000000. How many of a million served contexts are compared with the source
+   * afterwards, see {@link RbacMetrics}. Omitted: 1000 in production, otherwise 0.
    */
   readonly rbacSamplePerMillion?: number | undefined;
+  /** `NODE_ENV`. What counts as production above. */
+  readonly nodeEnv?: string | undefined;
 
   // Writes by anybody
   /**
@@ -1354,8 +1354,8 @@ export interface InvalidateOptions extends CallOptions {
  *
  * It is composed of three kinds of entries, each valid on its own: the user's part `user_context:{id}` (300 s), each
  * role `role_perms:{id}` (24 h) and the organizations `org_tree:all` (4 h). A changed role is therefore one
- * invalidation, whoever many users have it. A context that is cached nowhere costs one statement. While nothing
- * changes, the same object is handed out again.
+ * invalidation, however many users have it. A context of which nothing is cached costs two statements at most, which
+ * calls made at the same time share. While nothing changes, the same object is handed out again.
  *
  * @returns a frozen object. Pass it on as it is: {@link scopeOf} takes no copies.
  * @throws {NotFoundError} `E_NOT_FOUND` for a user without a context, also when that is cached; `reason` is
@@ -1369,7 +1369,8 @@ export function getCachedUserContext(
 ): Promise<UserContext>;
 
 /**
- * A role with its permissions. Entry `role_perms:{id}`, 24 h.
+ * A role with its permissions. Entry `role_perms:{id}`, 24 h; that there is none is remembered for 300 s, so call
+ * {@link invalidateRolePermissions} also for a role that was made or activated.
  *
  * @returns `null` for an unknown, inactive or deleted role.
  * @throws {SourceUnavailableError} `E_SOURCE_UNAVAILABLE` when neither store nor source can tell; never `null`
@@ -1487,9 +1488,9 @@ export function invalidateUserContext(
 ): Promise<InvalidationResult>;
 
 /**
- * Makes a role and every context void, for every process: also for users whose rows in `user_roles` are gone, who
- * cannot be told any more. Every context is composed anew, most from parts that are still valid once read again;
- * for a change of the role itself {@link invalidateRolePermissions} costs less.
+ * Makes a role and every context void, for every process: after the role was given to many users or taken from them,
+ * also from those whose rows in `user_roles` are gone and who cannot be found any more. Costs later what {@link
+ * invalidateAllRolePermissions} costs; for a change of the role itself {@link invalidateRolePermissions} is enough.
  *
  * @param reason as {@link invalidateUserContext}.
  * @throws {StoreUnavailableError} `E_STORE_UNAVAILABLE` when it could be neither applied nor queued. (S1)
@@ -1502,7 +1503,7 @@ export function invalidateUsersWithRole(
 
 /**
  * Makes the organizations and every context void, for every process: after members of an organization were changed
- * in bulk.
+ * in bulk. Costs later what {@link invalidateAllRolePermissions} costs.
  *
  * @param reason as {@link invalidateUserContext}.
  * @throws {StoreUnavailableError} `E_STORE_UNAVAILABLE` when it could be neither applied nor queued. (S1)
@@ -1526,7 +1527,7 @@ export function invalidateOrganizationHierarchy(
 ): Promise<InvalidationResult>;
 
 /**
- * Makes one role void, for every process: after its permissions or the role itself changed. One entry, whoever many
+ * Makes one role void, for every process: after its permissions or the role itself changed. One entry, however many
  * users have the role; all of them see it with their next context.
  *
  * @param reason as {@link invalidateUserContext}.

@@ -9,6 +9,7 @@ import type { Engine, LogRecord } from '../index.js';
 import { type FaultProxy, type Server, startProxy, startValkey } from './servers/index.mjs';
 import { type Database, Databases, PASSWORD_HASH, type UserRow } from './support/database.js';
 import { Engines, outcome, until } from './support/engines.js';
+import { addRights } from './support/rbac-functions.js';
 import { claimsOf, forged, signed, verified } from './support/tokens.js';
 
 const STORE_PASSWORD = 'store-Passw0rd-of-this-test';
@@ -22,6 +23,7 @@ let server: Server;
 let proxy: FaultProxy;
 let engine: Engine;
 let user: UserRow;
+let role: string;
 let token: string;
 
 const jti = `jti-${randomUUID()}-${randomUUID()}`;
@@ -74,6 +76,22 @@ async function scenario(): Promise<void> {
         ipAddress: agent.repeat(9),
       }),
     () => engine.isTokenBlacklisted(jti),
+    () => engine.getCachedUserContext(user.user_id),
+    () => engine.getCachedUserContext(user.user_id, { consistency: 'fresh' }),
+    () => engine.getCachedUserContext(user.user_id, { consistency: 'bounded' }),
+    () => engine.getCachedUserContext(address),
+    () => engine.getCachedRolePermissions(role),
+    () => engine.authorizeRequest({ token, verify: verified, permission: 'analytics:read:own' }),
+    () => engine.authorizeRequest({ token: forged(token), verify: verified, userId: user.user_id }),
+    () => engine.authorizeRequest({ userId: user.user_id, tokenId: jti, permission: address }),
+    () => engine.invalidateUserContext(user.user_id, 'role_removed'),
+    () => engine.invalidateUserContext(user.user_id, address),
+    () => engine.invalidateRolePermissions(role, 'narrowed'),
+    () => engine.invalidateUsersWithRole(role),
+    () => engine.invalidateOrganizationMembers(role),
+    () => engine.invalidateOrganizationHierarchy(),
+    () => engine.invalidateAllRolePermissions(),
+    () => engine.getCachedUserContext(user.user_id),
     () => engine.getHealth(),
   ];
   for (const call of calls) await outcome(call());
@@ -85,6 +103,7 @@ beforeAll(async () => {
   server = await startValkey({ acl: { username: 'app', password: STORE_PASSWORD } });
   proxy = await startProxy({ port: server.port });
   user = await db.addUser({ email: address, first_name: 'Privatefirst', last_name: 'Privatelast' });
+  ({ role } = await addRights(db, user.user_id));
   token = signed(claimsOf(user.user_id, { jti, email: address, ip: peer }));
   const url = new URL(db.url);
   url.password = DATABASE_PASSWORD;
@@ -103,9 +122,11 @@ beforeAll(async () => {
   // The tables are not what they should be: refused statements.
   await db.query('ALTER TABLE users RENAME TO users_gone');
   await db.query('ALTER TABLE token_blacklist RENAME TO token_blacklist_gone');
+  await db.query('ALTER TABLE user_roles RENAME TO user_roles_gone');
   await scenario();
   await db.query('ALTER TABLE users_gone RENAME TO users');
   await db.query('ALTER TABLE token_blacklist_gone RENAME TO token_blacklist');
+  await db.query('ALTER TABLE user_roles_gone RENAME TO user_roles');
   // The store talks nonsense, is gone, comes back.
   await proxy.set({ garbageReplies: true });
   await scenario();
@@ -152,7 +173,7 @@ describe('log records of the whole scenario at level trace', () => {
 
   it('there are some, from every kind of trouble', () => {
     const components = new Set(records.map((record) => record.component));
-    expect(components).toEqual(new Set(['store', 'source']));
+    expect(components).toEqual(new Set(['store', 'source', 'rbac']));
     const levels = new Set(records.map((record) => record.level));
     for (const level of ['error', 'warn', 'info', 'debug']) expect(levels).toContain(level);
   });
@@ -191,6 +212,10 @@ describe('log records of the whole scenario at level trace', () => {
         engine.cacheUserBasic(user.user_id, { ...user, provider_uid: address as unknown as number }),
         engine.cacheUserBasic(user.user_id, { ...user, user_id: address }),
         engine.blacklistToken({ jti, userId: address, tokenType: 'access', expiresAt: 0, reason: 'x' }),
+        engine.getCachedUserContext(address),
+        engine.invalidateUserContext(user.user_id, address),
+        engine.invalidateUserContext(address),
+        engine.authorizeRequest({ userId: user.user_id, tokenId: `${jti}\0` }),
       ].map((call) => outcome<unknown>(call)),
     );
     const messages = errors.map((ended) => ('error' in ended ? String(ended.error) : 'no error'));
@@ -221,8 +246,14 @@ describe('the store', () => {
   it('holds entries of every namespace', async () => {
     await engine.getUserByEmail(address);
     await engine.verifyTokenCached(signed(claimsOf(user.user_id)), verified);
+    await engine.getCachedUserContext(user.user_id);
     const names = new Set((await everything()).map(([key]) => key.split(':')[0]));
-    expect(names).toEqual(new Set(['user_basic', 'user_email', 'token_bl', 'jwt_payload', 'jwt_user']));
+    const authentication = ['user_basic', 'user_email', 'token_bl', 'jwt_payload', 'jwt_user'];
+    const authorization = ['user_context', 'role_perms', 'org_tree', 'rbac_epoch'];
+    expect(names).toEqual(new Set([...authentication, ...authorization]));
+    expect(
+      (await everything()).some(([key, value]) => key.startsWith('user_context:') && value.includes(address)),
+    ).toBe(true);
     expect((await everything()).some(([, value]) => value.includes(address))).toBe(true);
   });
 

@@ -17,10 +17,11 @@ export const PEER_PREFIX = 'peer:';
 export const OUR_PREFIX = 'ours:';
 export const HMAC_KEY = 'an example key of thirty-two bytes';
 
-const range = (/** @type {number} */ count) => Array.from({ length: count }, (_, n) => n);
+export const range = (/** @type {number} */ count) => Array.from({ length: count }, (_, n) => n);
 const uuid = (/** @type {number} */ n) => `3f2504e0-4f89-41d3-9a0c-${n.toString(16).padStart(12, '0')}`;
 
-export const users = range(KEYS).map((n) => ({
+/** @param {number} n */
+export const person = (n) => ({
   user_id: uuid(n),
   email: `firstname.long-lastname.${String(n).padStart(6, '0')}@practice-group.example.com`,
   first_name: `Firstname-of-person-${String(n).padStart(6, '0')}`,
@@ -30,7 +31,8 @@ export const users = range(KEYS).map((n) => ({
   provider_uid: 100_000 + n,
   created_at: '2025-01-15T08:30:00.000Z',
   updated_at: '2026-06-30T16:45:12.345Z',
-}));
+});
+export const users = range(KEYS).map(person);
 export const cleanTokens = range(KEYS).map(
   (n) => `c1ea0000-4f89-41d3-9a0c-${n.toString(16).padStart(12, '0')}`,
 );
@@ -56,12 +58,15 @@ const tokens = (alg, signature) =>
     return `${text}.${signature(text)}`;
   });
 
+/** Signed with `HMAC_KEY`; the same ones each time. */
+export const hmacJwts = () => ({ hs256: tokens('HS256', hmac), payloads });
+
 /** Made on demand: the keys and 1,000 RSA signatures take a second. */
 export function jwts() {
   const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
   const rsa = (/** @type {string} */ text) =>
     sign('RSA-SHA256', Buffer.from(text), privateKey).toString('base64url');
-  return { hs256: tokens('HS256', hmac), rs256: tokens('RS256', rsa), rsaPublicKey: publicKey, payloads };
+  return { ...hmacJwts(), rs256: tokens('RS256', rsa), rsaPublicKey: publicKey };
 }
 
 /**

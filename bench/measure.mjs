@@ -1,7 +1,7 @@
 /**
  * The stopwatch: runs calls in a closed loop and reads the clocks around them. It knows no cache and no peer.
- * Invariant: every variant of a comparison runs in the same driver, in the same process, by turns, and its first
- * round is thrown away.
+ * Invariant: every variant of a comparison runs in the same driver, in the same process, by turns, its first round is
+ * thrown away, and a round that counts something is not a timed one.
  */
 
 import { readFileSync } from 'node:fs';
@@ -13,8 +13,13 @@ import { runInNewContext } from 'node:vm';
  * @property {string} name
  * @property {(index: number) => Promise<unknown>} call what is measured; `index` chooses the key
  * @property {(answer: unknown, index: number) => boolean} right whether an answer is the right one
+ * @property {(answer: unknown, index: number) => boolean} [glance] the same where `right` would take longer than the
+ * call: what is looked at while the clock runs
+ * @property {() => Promise<unknown>} [prepare] before every round, outside of it
+ * @property {() => Record<string, number>} [meters] counters that only grow, read around every round
  *
  * @typedef {object} Sample
+ * @property {number} calls
  * @property {number} opsPerSecond
  * @property {number} p50Us
  * @property {number} p99Us
@@ -26,6 +31,10 @@ import { runInNewContext } from 'node:vm';
  * @property {number} keys
  * @property {number} rounds counted ones, the discarded first not included
  * @property {number} roundMs
+ *
+ * @typedef {Record<string, number>} Counts per call
+ * @typedef {Sample & { name: string, rounds: Sample[], counts?: Counts }} Row
+ * @typedef {(round: () => Promise<number>) => Promise<Counts>} Counter runs a round, which answers its number of calls
  */
 
 setFlagsFromString('--expose-gc');
@@ -80,17 +89,18 @@ export async function verify({ name, call, right }, keys) {
 
 /** @param {string} name @param {number} index @param {unknown} answer */
 function wrong(name, index, answer) {
-  return new Error(`wrong answer of "${name}" for key ${index}: ${JSON.stringify(answer)}`);
+  return new Error(
+    `wrong answer of "${name}" for key ${index}: ${String(JSON.stringify(answer)).slice(0, 500)}`,
+  );
 }
 
 /** So many callers, each of which asks again as soon as it is answered. @param {Variant} variant @param {Plan} plan */
-async function closedLoop({ name, call, right }, { concurrency, keys, roundMs }) {
+async function closedLoop({ name, call, right, glance = right }, { concurrency, keys, roundMs }) {
   const every = concurrency === 1 ? 1 : SAMPLED;
   /** @type {number[]} */
   const latencies = [];
   let sent = 0;
-  collectGarbage();
-  const cpu = { thread: threadCpuUs(), process: processCpuUs() };
+  const cpu = cpuNow();
   const start = performance.now();
   const end = start + roundMs;
   const caller = async () => {
@@ -102,27 +112,17 @@ async function closedLoop({ name, call, right }, { concurrency, keys, roundMs })
       const answer = await call(index);
       now = performance.now();
       latencies.push(now - before);
-      if (latencies.length % SAMPLED === 0 && !right(answer, index)) throw wrong(name, index, answer);
+      if (latencies.length % SAMPLED === 0 && !glance(answer, index)) throw wrong(name, index, answer);
     }
   };
   await Promise.all(Array.from({ length: concurrency }, caller));
-  const elapsedMs = performance.now() - start;
-  const thread = threadCpuUs();
-  latencies.sort((a, b) => a - b);
-  return {
-    opsPerSecond: (sent / elapsedMs) * 1_000,
-    p50Us: quantile(latencies, 0.5) * 1_000,
-    p99Us: quantile(latencies, 0.99) * 1_000,
-    jsCpuUs: thread === null || cpu.thread === null ? null : (thread - cpu.thread) / sent,
-    processCpuUs: (processCpuUs() - cpu.process) / sent,
-  };
+  return sample(sent, start, cpu, latencies);
 }
 
 /** One call after the other, the clock read once per pass over the keys. @param {Variant} variant @param {Plan} plan */
 async function inSequence({ call }, { keys, roundMs }) {
   let calls = 0;
-  collectGarbage();
-  const cpu = { thread: threadCpuUs(), process: processCpuUs() };
+  const cpu = cpuNow();
   const start = performance.now();
   const end = start + roundMs;
   let now = start;
@@ -131,13 +131,51 @@ async function inSequence({ call }, { keys, roundMs }) {
     calls += keys;
     now = performance.now();
   }
-  const thread = threadCpuUs();
+  return sample(calls, start, cpu, []);
+}
+
+/** Every key once, so many callers at a time: for calls that change what the next one finds. @param {Variant} variant @param {Plan} plan */
+async function onceEach({ name, call, right, glance = right }, { concurrency, keys }) {
+  /** @type {number[]} */
+  const latencies = [];
+  let next = 0;
+  const cpu = cpuNow();
+  const start = performance.now();
+  const caller = async () => {
+    while (next < keys) {
+      const index = next++;
+      const before = performance.now();
+      const answer = await call(index);
+      latencies.push(performance.now() - before);
+      if (latencies.length % SAMPLED === 0 && !glance(answer, index)) throw wrong(name, index, answer);
+    }
+  };
+  await Promise.all(Array.from({ length: concurrency }, caller));
+  return sample(keys, start, cpu, latencies);
+}
+
+const drivers = { 'closed loop': closedLoop, 'in sequence': inSequence, 'once each': onceEach };
+
+function cpuNow() {
+  return { thread: threadCpuUs(), process: processCpuUs() };
+}
+
+/**
+ * What a round took that ends now.
+ * @param {number} calls @param {number} start @param {ReturnType<typeof cpuNow>} cpu @param {number[]} latencies
+ * @returns {Sample}
+ */
+function sample(calls, start, cpu, latencies) {
+  const elapsedMs = performance.now() - start;
+  const now = cpuNow();
+  latencies.sort((a, b) => a - b);
   return {
-    opsPerSecond: (calls / (now - start)) * 1_000,
-    p50Us: Number.NaN,
-    p99Us: Number.NaN,
-    jsCpuUs: thread === null || cpu.thread === null ? null : (thread - cpu.thread) / calls,
-    processCpuUs: (processCpuUs() - cpu.process) / calls,
+    calls,
+    opsPerSecond: (calls / elapsedMs) * 1_000,
+    p50Us: quantile(latencies, 0.5) * 1_000,
+    p99Us: quantile(latencies, 0.99) * 1_000,
+    jsCpuUs: now.thread === null || cpu.thread === null ? null : (now.thread - cpu.thread) / calls,
+    processCpuUs: (now.process - cpu.process) / calls,
   };
 }
 
@@ -146,6 +184,7 @@ function medians(samples) {
   const of = (/** @type {keyof Sample} */ name) => median(samples.map((sample) => Number(sample[name])));
   const jsCpuUs = samples.some((sample) => sample.jsCpuUs === null) ? null : of('jsCpuUs');
   return {
+    calls: of('calls'),
     opsPerSecond: of('opsPerSecond'),
     p50Us: of('p50Us'),
     p99Us: of('p99Us'),
@@ -155,20 +194,53 @@ function medians(samples) {
 }
 
 /**
- * Measures the variants by turns: A B C A B C. Answers are checked before, and sampled ones during.
- * @param {Variant[]} variants @param {Plan} plan @param {'closed loop' | 'in sequence'} [driver]
- * @returns {Promise<(Sample & { name: string, rounds: Sample[] })[]>}
+ * What is counted for a variant: by its own meters over the timed rounds, by `counter` in a round of its own.
+ * @param {Variant} variant @param {Counts[]} metered @param {Counter | undefined} counter @param {() => Promise<Sample>} drive
+ * @returns {Promise<Counts>}
  */
-export async function compare(variants, plan, driver = 'closed loop') {
-  /** @type {Sample[][]} */
-  const rounds = variants.map(() => []);
+async function countsOf(variant, metered, counter, drive) {
+  await variant.prepare?.();
+  collectGarbage();
+  const counted = (await counter?.(async () => (await drive()).calls)) ?? {};
+  const names = Object.keys(metered[0] ?? {});
+  const own = names.map((name) => [name, median(metered.map((counts) => Number(counts[name])))]);
+  return { ...Object.fromEntries(own), ...counted };
+}
+
+/**
+ * Measures the variants by turns: A B C A B C. Answers are checked before, and sampled ones during.
+ * @param {Variant[]} variants @param {Plan} plan @param {keyof typeof drivers} [driver] @param {Counter} [counter]
+ * @returns {Promise<Row[]>}
+ */
+export async function compare(variants, plan, driver = 'closed loop', counter = undefined) {
+  const taken = variants.map((variant) => ({
+    variant,
+    rounds: /** @type {Sample[]} */ ([]),
+    metered: /** @type {Counts[]} */ ([]),
+  }));
   for (const variant of variants) await verify(variant, plan.keys);
   for (let round = 0; round <= plan.rounds; round += 1) {
-    for (const [at, variant] of variants.entries()) {
-      const sample = await (driver === 'closed loop' ? closedLoop : inSequence)(variant, plan);
-      if (round > 0) rounds[at]?.push(sample);
+    for (const { variant, rounds, metered } of taken) {
+      await variant.prepare?.();
+      collectGarbage();
+      const before = variant.meters?.() ?? {};
+      const one = await drivers[driver](variant, plan);
+      const after = variant.meters?.() ?? {};
+      if (round === 0) continue;
+      rounds.push(one);
+      const grown = Object.keys(after).map((name) => [
+        name,
+        (Number(after[name]) - Number(before[name])) / one.calls,
+      ]);
+      metered.push(Object.fromEntries(grown));
     }
   }
+  const rows = [];
+  for (const { variant, rounds, metered } of taken) {
+    const counts = await countsOf(variant, metered, counter, () => drivers[driver](variant, plan));
+    const row = { name: variant.name, ...medians(rounds), rounds };
+    rows.push(Object.keys(counts).length > 0 ? { ...row, counts } : row);
+  }
   for (const variant of variants) await verify(variant, plan.keys);
-  return variants.map(({ name }, at) => ({ name, ...medians(rounds[at] ?? []), rounds: rounds[at] ?? [] }));
+  return rows;
 }

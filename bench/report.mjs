@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs';
 import os from 'node:os';
 
 /**
- * @typedef {import('./measure.mjs').Sample & { name: string, rounds: import('./measure.mjs').Sample[] }} Row
+ * @typedef {import('./measure.mjs').Row} Row
  *
  * @typedef {object} Table
  * @property {string} title
@@ -22,6 +22,7 @@ import os from 'node:os';
  * @property {number} roundMs
  * @property {number} children
  * @property {number[]} concurrencies
+ * @property {number} people how many users one role has
  * @property {(text: string) => void} progress
  *
  * @typedef {object} Measurement
@@ -97,6 +98,14 @@ export function tableText({ title, base, rows, values, note }) {
       figure(row.processCpuUs),
     ]);
     parts.push(markdown(head, lines));
+    const counted = Object.keys(rows.find(({ counts }) => counts)?.counts ?? {});
+    if (counted.length > 0) {
+      const counts = rows.map((row) => [
+        row.name,
+        ...counted.map((name) => figure(row.counts?.[name] ?? null)),
+      ]);
+      parts.push(markdown(['counted, per call', ...counted], counts));
+    }
   }
   if (note) parts.push(note);
   return parts.join('\n\n');

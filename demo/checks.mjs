@@ -1,30 +1,14 @@
 /**
  * Decides whether the answers of a dashboard are right: the first against the plan of the data, all
- * later ones against the first, and the refusals one by one. Measures nothing.
+ * later ones against the first, and the refusals one by one. Measures nothing; single contexts are
+ * judged in `contexts.mjs`.
  * Invariant: nothing here reads through the cache under test.
  */
-import { isDeepStrictEqual } from 'node:util';
 import { authenticated, CHARTS } from './dashboard.mjs';
+import { organizationIds } from './statements.mjs';
 import { forge } from './tokens.mjs';
 
-/** Collects results; a run is right when `failed` stays empty. */
-export function createJudge() {
-  const failed = [];
-  let passed = 0;
-  return {
-    failed,
-    passed: () => passed,
-    /** @param {string} name @param {unknown} given @param {unknown} expected */
-    equal(name, given, expected) {
-      if (isDeepStrictEqual(given, expected)) passed += 1;
-      else failed.push({ name, given: brief(given), expected: brief(expected) });
-    },
-  };
-}
-
-const brief = (value) => (JSON.stringify(value) ?? String(value)).slice(0, 160);
-
-const USER_FIELDS = [
+const CONTEXT_USER_FIELDS = [
   'user_id',
   'email',
   'first_name',
@@ -32,9 +16,8 @@ const USER_FIELDS = [
   'is_active',
   'email_verified',
   'provider_uid',
-  'created_at',
-  'updated_at',
 ];
+const USER_FIELDS = [...CONTEXT_USER_FIELDS, 'created_at', 'updated_at'];
 const pick = (from, fields) => Object.fromEntries(fields.map((f) => [f, from[f]]));
 
 /** What has to be equal in both modes; order inside a set and extra fields do not. */
@@ -42,25 +25,28 @@ export function comparable(answer) {
   if (!answer.ok) return answer;
   const { payload, user, context, body } = answer;
   return JSON.parse(
-    JSON.stringify({
-      payload,
-      user: userOf(user),
-      context: {
-        user: userOf(context),
-        roles: context.roles.map((r) => ({ id: r.role_id, permissions: names(r.permissions) })).sort(byId),
-        organizations: context.organizations.map((o) => o.organization_id).sort(),
-        accessible_organizations: context.accessible_organizations.map((o) => o.organization_id ?? o).sort(),
-        accessible_practices: [...context.accessible_practices].sort((a, b) => a - b),
-        all_permissions: names(context.all_permissions),
-        is_super_admin: context.is_super_admin,
-      },
-      body,
-    }),
+    JSON.stringify({ payload, user: userOf(user), context: comparableContext(context), body }),
   );
 }
 
+/** The same for a context alone. A context has no dates of its user, the SQL's answer has. */
+export function comparableContext(context) {
+  return {
+    user: pick(context, CONTEXT_USER_FIELDS),
+    roles: context.roles.map((r) => ({ id: r.role_id, permissions: names(r.permissions) })).sort(byId),
+    organizations: context.organizations.map((o) => o.organization_id).sort(),
+    accessible_organizations: organizationIds(context).sort(),
+    accessible_practices: ascending(context.accessible_practices),
+    current_organization_id: context.current_organization_id,
+    all_permissions: names(context.all_permissions),
+    is_super_admin: context.is_super_admin,
+    organization_admin_for: [...context.organization_admin_for].sort(),
+  };
+}
+
 const byId = (a, b) => (a.id < b.id ? -1 : 1);
-const names = (permissions) => [...new Set(permissions.map((p) => p.name))].sort();
+const ascending = (numbers) => [...numbers].sort((a, b) => a - b);
+export const names = (permissions) => permissions.map((p) => p.name).sort();
 const userOf = (row) => pick(row, USER_FIELDS);
 
 /**
@@ -73,11 +59,7 @@ export async function checkAgainstPlan(judge, dashboard, { pool, cast, users }) 
   if (refused.length > 0) return;
   const { user, context } = dashboard.answers[0];
   judge.equal('user', userOf(user), userOf(users.find((u) => u.user_id === cast.analyst)));
-  judge.equal(
-    'practices',
-    [...context.accessible_practices].sort((a, b) => a - b),
-    cast.analystPractices,
-  );
+  judge.equal('practices', ascending(context.accessible_practices), cast.analystPractices);
   judge.equal('permissions', names(context.all_permissions), cast.analystPermissions);
   judge.equal(
     'the charts have rows at all',
@@ -94,7 +76,7 @@ export async function checkAgainstPlan(judge, dashboard, { pool, cast, users }) 
     );
     const got = dashboard.charts[i].body;
     const cents = got.reduce((sum, row) => sum + Math.round(row.measure_value * 100), 0);
-    const practices = [...new Set(got.map((row) => row.practice_uid))].sort((a, b) => a - b);
+    const practices = ascending(new Set(got.map((row) => row.practice_uid)));
     judge.equal(
       `chart ${filters.measure}`,
       { rows: got.length, sum: (cents / 100).toFixed(2), practices },
@@ -105,14 +87,18 @@ export async function checkAgainstPlan(judge, dashboard, { pool, cast, users }) 
 
 /**
  * Requests that must not get through, each asked twice so that a cached answer is judged as well.
- * `revoke` is how the application of this mode revokes a token: `({ jti, userId, expiresAt }) => Promise`.
+ * `revoke` is how the application of this mode revokes a token: `({ jti, userId, expiresAt }) => Promise`;
+ * its id is handed to `revoking` beforehand.
  */
-export async function checkRefusals(judge, steps, { sign, cast, analystToken, revoke }) {
+export async function checkRefusals(judge, steps, { sign, cast, analystToken, revoke, revoking }) {
+  // One call tells a deleted user from an inactive one; the separate steps end at "no such user".
+  const deleted = steps.authorize ? 'user_deleted' : 'user_inactive';
   const cases = [
     ['revoked token', sign({ userId: cast.analyst, jti: cast.revokedJti }), 'token_revoked'],
     ['deactivated user', sign({ userId: cast.deactivated }), 'user_inactive'],
     ['user whose is_active is NULL', sign({ userId: cast.undecided }), 'user_inactive'],
-    ['deleted user', sign({ userId: cast.deleted }), 'user_inactive'],
+    ['deleted user', sign({ userId: cast.deleted }), deleted],
+    ['user without the permission', sign({ userId: cast.withoutProvider }), 'forbidden'],
     ['expired token', sign({ userId: cast.analyst, lifetimeSeconds: -60 }), 'token_expired'],
     ['same claims, forged signature', forge(analystToken), 'token_signature'],
   ];
@@ -122,10 +108,11 @@ export async function checkRefusals(judge, steps, { sign, cast, analystToken, re
       judge.equal(`${steps.mode}: ${name}, ${time} request`, outcome(answer), reason);
     }
   }
-  const jti = `demo-live-${process.pid}-${Date.now()}-${steps.mode}`;
+  const jti = `demo-live-${process.pid}-${Date.now()}-${steps.mode.replaceAll(' ', '-')}`;
   const live = sign({ userId: cast.analyst, jti });
   const before = await authenticated(steps, live, async () => 'let through');
   judge.equal(`${steps.mode}: token before it is revoked`, outcome(before), 'let through');
+  revoking(jti);
   await revoke({ jti, userId: cast.analyst, expiresAt: new Date(Date.now() + 900_000) });
   const after = await authenticated(steps, live, async () => 'let through');
   judge.equal(`${steps.mode}: the request after it was revoked`, outcome(after), 'token_revoked');

@@ -1,8 +1,8 @@
 /**
  * Plays "one analyst opens one dashboard": five requests of the page, then six charts in parallel,
- * once with plain SQL and once through the cache. Not a benchmark harness and not a check of the
- * answers (`checks.mjs`); it only asks.
- * Invariant: both modes run the same code; they differ in nothing but the `steps` handed in.
+ * with plain SQL, through the cache step by step, and with one call per request. Not a benchmark
+ * harness and not a check of the answers (`checks.mjs`); it only asks.
+ * Invariant: all modes run the same code; they differ in nothing but the `steps` handed in.
  *
  * Where the 113 statements of the plan come from
  * ----------------------------------------------
@@ -46,7 +46,8 @@ export const EXPECTED_STATEMENTS = {
   page: 3,
   data: CHARTS.length,
 };
-const PERMISSION = 'analytics:read:organization';
+/** What every request of the dashboard needs. */
+export const PERMISSION = 'analytics:read:organization';
 const DATA_SOURCE = 1;
 
 /**
@@ -54,8 +55,11 @@ const DATA_SOURCE = 1;
  * @typedef {import('./statements.mjs').Context} Context
  * @typedef {{ jti: string, user_id: string, iat: number, exp: number }} Claims
  *
+ * @typedef {{ ok: true, payload: Claims, user: Row, context: Context } | { ok: false, reason: string }} Admission
+ *
  * @typedef {object} Steps
- * @property {'uncached' | 'cached'} mode
+ * @property {'uncached' | 'cached' | 'one call'} mode
+ * @property {(token: string) => Promise<Admission>} [authorize]  all of the next five at once
  * @property {(token: string) => Promise<Claims>} verify
  * @property {(jti: string) => Promise<boolean>} isRevoked
  * @property {(userId: string) => Promise<Row | null>} user
@@ -91,7 +95,8 @@ export function uncached(query, verify) {
 
 /**
  * The same questions asked of an engine. What it has no function for yet is asked of Postgres, and
- * `notYetCached` says so.
+ * `notYetCached` says so. One question is not asked any more: which practices the filter of the page
+ * offers is in the context, whole organizations of which come with it.
  * @param {import('../index.js').Engine} engine
  * @param {import('./statements.mjs').CountedQuery} query
  * @param {(token: string) => Claims} verify
@@ -101,19 +106,7 @@ export function cached(engine, query, verify) {
   const sql = statements(query);
   const has = (name) => typeof engine[name] === 'function';
   /** @type {Steps['notYetCached']} */
-  const notYetCached = { page: 'no function of the cache is meant for it' };
-
-  let context = async (userId) => {
-    const user = await engine.getUserById(userId);
-    return user && sql.context(user);
-  };
-  let isAllowed = sql.isAllowed;
-  if (has('getCachedUserContext') && has('hasPermission')) {
-    context = (userId) => engine.getCachedUserContext(userId).catch(nullWhenNotFound);
-    isAllowed = async (held, permission) => engine.hasPermission(held, permission);
-  } else {
-    notYetCached.rbac = 'getCachedUserContext';
-  }
+  const notYetCached = { page: 'data sources and their columns; no function of the cache is meant for them' };
 
   const load = (filters, held) => sql.chartRows(filters, held.accessible_practices);
   let chartRows = load;
@@ -133,21 +126,41 @@ export function cached(engine, query, verify) {
   return {
     ...sql,
     mode: 'cached',
-    verify: has('verifyTokenCached')
-      ? (token) => engine.verifyTokenCached(token, verify)
-      : async (token) => {
-          const known = await engine.getCachedJWTPayload(token);
-          if (known) return known;
-          const payload = verify(token);
-          await engine.cacheJWTPayload(token, payload);
-          return payload;
-        },
+    verify: (token) => engine.verifyTokenCached(token, verify),
     isRevoked: (jti) => engine.isTokenBlacklisted(jti),
     user: (userId) => engine.getUserById(userId),
-    context,
-    isAllowed,
+    context: (userId) => engine.getCachedUserContext(userId).catch(nullWhenNotFound),
+    isAllowed: async (held, permission) => engine.hasPermission(held, permission),
+    practiceChoices: async (context) => practicesOf(context),
     chartRows,
     notYetCached,
+  };
+}
+
+/** The entries of the practice filter: the context has them already, in the order of their names. */
+const practicesOf = (context) =>
+  context.accessible_organizations
+    .filter((o) => o.practice_uids.length > 0)
+    .map(({ organization_id, name, practice_uids }) => ({ organization_id, name, practice_uids }));
+
+/**
+ * As `cached`, with one question per request instead of one per step.
+ * @param {import('../index.js').Engine} engine
+ * @param {import('./statements.mjs').CountedQuery} query
+ * @param {(token: string) => Claims} verify
+ * @returns {Steps}
+ */
+export function inOneCall(engine, query, verify) {
+  return {
+    ...cached(engine, query, verify),
+    mode: 'one call',
+    async authorize(token) {
+      const result = await engine.authorizeRequest({ token, verify, permission: PERMISSION });
+      if (result.ok) return result;
+      if (result.reason === 'unavailable') throw result.cause;
+      const refusal = result.cause instanceof TokenError ? `token_${result.cause.reason}` : result.reason;
+      return { ok: false, reason: refusal };
+    },
   };
 }
 
@@ -157,23 +170,38 @@ function nullWhenNotFound(error) {
 }
 
 /**
- * One authenticated request. Only a definite "no" is a refusal; a question that could not be
- * answered stays an error.
+ * One authenticated request: in one call where the mode has one, otherwise step by step, in the
+ * middleware and again in the route.
  * @template T
  * @param {Steps} steps
  * @param {string} token
  * @param {(context: Context) => Promise<T>} respond
- * @returns {Promise<{ ok: true, payload: Claims, user: Row, context: Context, body: T } | { ok: false, reason: string }>}
+ * @returns {Promise<(Admission & { ok: true } & { body: T }) | (Admission & { ok: false })>}
  */
 export async function authenticated(steps, token, respond) {
+  const admitted = steps.authorize ? await steps.authorize(token) : await twice(steps, token);
+  return admitted.ok ? { ...admitted, body: await respond(admitted.context) } : admitted;
+}
+
+async function twice(steps, token) {
   const middleware = await authenticate(steps, token);
-  if (!middleware.ok) return middleware;
+  return middleware.ok ? once(steps, token) : middleware;
+}
+
+/**
+ * The steps of one request, each once. Only a definite "no" is a refusal; a question that could not
+ * be answered stays an error.
+ * @param {Steps} steps
+ * @param {string} token
+ * @returns {Promise<Admission>}
+ */
+export async function once(steps, token) {
   const route = await authenticate(steps, token);
   if (!route.ok) return route;
   const context = await steps.context(route.user.user_id);
   if (!context) return { ok: false, reason: 'user_inactive' };
   if (!(await steps.isAllowed(context, PERMISSION))) return { ok: false, reason: 'forbidden' };
-  return { ...route, context, body: await respond(context) };
+  return { ...route, context };
 }
 
 async function authenticate(steps, token) {

@@ -45,6 +45,18 @@ export async function removeSchema(query) {
 }
 
 /**
+ * Removes what runs that were killed have added for themselves. What is younger may belong to one that is running.
+ * @param {Query} query
+ */
+export async function removeTraces(query) {
+  const old = `< now() - interval '1 hour'`;
+  await query(`DELETE FROM token_blacklist WHERE jti LIKE 'demo-live-%' AND blacklisted_at ${old}`);
+  const people = `SELECT user_id FROM users WHERE email LIKE 'colleague-%@demo.invalid' AND created_at ${old}`;
+  for (const table of ['user_roles', 'user_organizations', 'users'])
+    await query(`DELETE FROM ${table} WHERE user_id IN (${people})`);
+}
+
+/**
  * @param {Query} query
  * @param {import('./plan.mjs').PlanOptions & { onProgress?: (progress: Progress) => void }} [options]
  * @returns {Promise<{ cast: import('./plan.mjs').Cast, counts: Record<string, number> }>}

@@ -2,14 +2,17 @@
  * Finds the Postgres the demo runs on: one started for it, or the server behind DATABASE_URL. Not a
  * fixture for tests and not a migration tool.
  * Invariant: on a server that is not ours, nothing is written outside a database named `bcos_demo*`
- * that is empty or carries our mark, and nothing is created there without --install.
+ * that is empty or carries our mark, and nothing is created there without --install. What a run adds
+ * to that database for itself is gone when it ends.
  */
 import pg from 'pg';
-import { generate, installSchema, removeSchema } from './data.mjs';
-import { plan } from './plan.mjs';
+import { generate, installSchema, removeSchema, removeTraces } from './data.mjs';
+import { PLAN_VERSION, plan } from './plan.mjs';
 
 const NAME = 'bcos_demo';
 const MARK = 'bcos_demo_install';
+
+/** @typedef {() => Promise<void>} Undo */
 
 /** A situation the user can change; shown as one message, without a stack. */
 export class DemoError extends Error {}
@@ -17,14 +20,16 @@ export class DemoError extends Error {}
 /**
  * @param {import('./plan.mjs').PlanOptions} options
  * @param {{ install: boolean, env: NodeJS.ProcessEnv, say: (text: string, of?: { done: number, total: number }) => void }} how
- * @returns {Promise<{ url: string, origin: string, cast: import('./plan.mjs').Cast, users: import('./plan.mjs').Row[], stop: () => Promise<void> }>}
+ * @returns {Promise<{ url: string, origin: string, cast: import('./plan.mjs').Cast, users: import('./plan.mjs').Row[],
+ *   mayCreate: boolean, owe: (undo: Undo) => Undo, stop: Undo }>}
  */
 export async function openDatabase(options, { install, env, say }) {
   const planned = plan(options);
   const given = env.DATABASE_URL;
   let url;
   let origin;
-  let stop = async () => {};
+  const { owe, undoAll } = debts();
+  let stop = undoAll;
   if (given) {
     url = demoUrl(given);
     await reachOrCreate(given, url, install);
@@ -43,7 +48,32 @@ export async function openDatabase(options, { install, env, say }) {
     await stop();
     throw error;
   }
-  return { url, origin, cast: planned.cast, users: planned.tables.users, stop };
+  const { cast, tables } = planned;
+  return { url, origin, cast, users: tables.users, mayCreate: install || !given, owe, stop };
+}
+
+/** What has to be undone before leaving, once each and the latest first, whether the part that owes it ended or not. */
+function debts() {
+  /** @type {Undo[]} */
+  const open = [];
+  const undoOne = async (undo) => {
+    if (!open.includes(undo)) return;
+    open.splice(open.indexOf(undo), 1);
+    await undo();
+  };
+  return {
+    /** @param {Undo} undo @returns {Undo} does it now */
+    owe(undo) {
+      open.push(undo);
+      return () => undoOne(undo);
+    },
+    async undoAll() {
+      const failed = [];
+      for (const undo of open.toReversed()) await undoOne(undo).catch((error) => failed.push(error));
+      if (failed.length > 0)
+        throw new DemoError(`Something was left in the demo database: ${failed[0].message}`);
+    },
+  };
 }
 
 /** The URL of our own database on the same server. */
@@ -91,18 +121,21 @@ function unreachable(error) {
 }
 
 async function prepare(url, options, mayWrite, say) {
-  const wanted = JSON.stringify(options);
+  const wanted = JSON.stringify({ ...options, version: PLAN_VERSION });
   await withClient(url, async (query) => {
     const marked = (await query('SELECT to_regclass($1) IS NOT NULL AS yes', [MARK]))[0].yes;
     if (marked) {
       const [mark] = await query(`SELECT options FROM ${MARK}`);
-      if (mark?.options === wanted) return say('the demo data is already there');
+      if (mark?.options === wanted) {
+        await removeTraces(query);
+        return say('the demo data is already there');
+      }
       if (!mayWrite) {
         throw new DemoError(
-          'The demo database holds data of another size or seed; add --install to replace it.',
+          'The demo database holds data of another size, seed or version; add --install to replace it.',
         );
       }
-      say('removing the demo data of another size or seed');
+      say('removing the demo data of another size, seed or version');
       await removeSchema(query);
       await query(`DROP TABLE ${MARK}`);
     } else {
@@ -130,7 +163,12 @@ async function prepare(url, options, mayWrite, say) {
   });
 }
 
-async function withClient(connectionString, use) {
+/**
+ * @template T
+ * @param {string} connectionString
+ * @param {(query: import('./data.mjs').Query) => Promise<T>} use
+ */
+export async function withClient(connectionString, use) {
   const client = new pg.Client({ connectionString });
   await client.connect();
   try {

@@ -1,38 +1,41 @@
 /**
- * Plays the dashboard in the three phases and reads the counters around each. Opens and closes the
- * engine; knows neither the terminal nor the command line.
+ * Plays the dashboard in the three phases and reads the counters around each, then the blocks that
+ * stand below the table. Opens and closes engines; knows neither the terminal nor the command line.
  * Invariant: counters are read before and after a dashboard, never reset, and nothing that is
- * counted runs outside `playOnce`.
+ * counted for the table runs outside `playOnce`.
  */
 import pg from 'pg';
+import { measureAuthorization } from './authorization.mjs';
 import { checkAgainstPlan, checkRefusals, comparable } from './checks.mjs';
-import { cached, EXPECTED_STATEMENTS, openDashboard, uncached } from './dashboard.mjs';
-import { DemoError } from './database.mjs';
+import { checkContexts } from './contexts.mjs';
+import { cached, EXPECTED_STATEMENTS, inOneCall, openDashboard, uncached } from './dashboard.mjs';
+import { withClient } from './database.mjs';
+import { openEngines } from './engines.mjs';
+import { percentiles, range } from './figures.mjs';
+import { playRevocations } from './revocation.mjs';
 import { countingQuery } from './statements.mjs';
 import { createSigner } from './tokens.mjs';
 
-const ROUNDS = { uncached: 10, cold: 5, warm: 20 };
-const QUICK_ROUNDS = { uncached: 3, cold: 2, warm: 5 };
+const ROUNDS = { uncached: 10, cold: 5, warm: 20, authorization: 20, call: 20, tail: 5 };
+const QUICK_ROUNDS = { uncached: 3, cold: 2, warm: 5, authorization: 5, call: 5, tail: 2 };
 const POOL_SIZE = 10;
-const STEPS = ['blacklist', 'user', 'rbac', 'page', 'data', 'other'];
-const STORE_VARIABLES = [
-  'CACHE_STORE',
-  'REDIS_HOST',
-  'REDIS_URL',
-  'REDIS_CLUSTER_NODES',
-  'UPSTASH_REDIS_REST_URL',
-];
-const CONNECT_LIMIT_MS = 10_000;
-
+/** Who is it and what may they do; `other` is what the cache sends for itself. */
+const AUTHORIZATION = ['blacklist', 'user', 'rbac', 'other'];
+const APPLICATION = [...AUTHORIZATION, 'page'];
+const STEPS = [...APPLICATION, 'data'];
 /**
- * @param {{ database: Awaited<ReturnType<import('./database.mjs').openDatabase>>, judge: ReturnType<typeof import('./checks.mjs').createJudge>, quick: boolean,
- *   env: NodeJS.ProcessEnv, prefix: string, say: (text: string) => void }} input
+ * @param {{ database: Awaited<ReturnType<import('./database.mjs').openDatabase>>, judge: ReturnType<typeof import('./judge.mjs').createJudge>, quick: boolean,
+ *   env: NodeJS.ProcessEnv, prefix: string, say: (text: string, of?: { done: number, total: number }) => void }} input
  */
 export async function measure({ database, judge, quick, env, prefix, say }) {
-  const createEngine = await loadPackage();
   const rounds = quick ? QUICK_ROUNDS : ROUNDS;
   const pool = new pg.Pool({ connectionString: database.url, max: POOL_SIZE });
-  const engines = [];
+  const engines = await openEngines({ url: database.url, env, prefix });
+  /** @type {string[]} */
+  const revoked = [];
+  const forgetRevoked = database.owe(() =>
+    withClient(database.url, (query) => query('DELETE FROM token_blacklist WHERE jti = ANY($1)', [revoked])),
+  );
   try {
     const postgres = await openConnections(pool);
     const { query, counts } = countingQuery(pool);
@@ -40,7 +43,6 @@ export async function measure({ database, judge, quick, env, prefix, say }) {
     const { cast } = database;
     const analystToken = signer.sign({ userId: cast.analyst });
     const phases = { uncached: [], cold: [], warm: [] };
-    const stores = [];
 
     const play = (steps, engine) => playOnce(steps, analystToken, { counts, signer, engine });
     const asBefore = (name, dashboard, reference) => {
@@ -65,26 +67,28 @@ export async function measure({ database, judge, quick, env, prefix, say }) {
       const { other: _, ...sent } = figures.statements;
       judge.equal('without cache: statements as documented', sent, EXPECTED_STATEMENTS);
     }
-    await checkRefusals(judge, plain, {
-      sign: signer.sign,
-      cast,
-      analystToken,
-      revoke: ({ jti, userId, expiresAt }) =>
-        pool.query(
-          `INSERT INTO token_blacklist (jti, user_id, token_type, expires_at, reason)
-           VALUES ($1, $2, 'access', $3, 'logout')`,
-          [jti, userId, expiresAt],
-        ),
-    });
+    const refusals = (played, revoke) =>
+      checkRefusals(judge, played, {
+        sign: signer.sign,
+        cast,
+        analystToken,
+        revoke,
+        revoking: (jti) => revoked.push(jti),
+      });
+    await refusals(plain, ({ jti, userId, expiresAt }) =>
+      pool.query(
+        `INSERT INTO token_blacklist (jti, user_id, token_type, expires_at, reason)
+         VALUES ($1, $2, 'access', $3, 'logout')`,
+        [jti, userId, expiresAt],
+      ),
+    );
 
     say('with the cache, cold');
     let engine;
     let steps;
     for (let i = 0; i < rounds.cold; i += 1) {
       await engine?.close();
-      engine = createEngine({ ...engineOptions(database.url, env), redisKeyPrefix: `${prefix}${i}:` });
-      engines.push(engine);
-      await openStore(engine);
+      engine = await engines.open(`${i}`);
       steps = cached(engine, query, signer.verify);
       const { figures, dashboard } = await play(steps, engine);
       phases.cold.push(figures);
@@ -96,44 +100,43 @@ export async function measure({ database, judge, quick, env, prefix, say }) {
       phases.warm.push(figures);
       asBefore('warm', dashboard, reference);
     }
-    stores.push(engine.getMetrics().store.kind);
-    await checkRefusals(judge, steps, {
-      sign: signer.sign,
-      cast,
-      analystToken,
-      revoke: ({ jti, userId, expiresAt }) =>
-        engine.blacklistToken({ jti, userId, tokenType: 'access', expiresAt, reason: 'logout' }),
+    const store = engine.getMetrics().store.kind;
+    const oneCall = inOneCall(engine, query, signer.verify);
+    const authorization = await measureAuthorization({
+      engine,
+      counts,
+      token: analystToken,
+      rounds: rounds.authorization,
+      separate: steps,
+      oneCall,
+      judge,
+      judgeDashboard: (name, dashboard) => asBefore(name, dashboard, reference),
+      say,
     });
+
+    say('requests that must not get through');
+    const revoke = ({ jti, userId, expiresAt }) =>
+      engine.blacklistToken({ jti, userId, tokenType: 'access', expiresAt, reason: 'logout' });
+    await refusals(steps, revoke);
+    await refusals(oneCall, revoke);
+    const contexts = await checkContexts(judge, { engine, query, cast, users: database.users, say });
+    const revocation = await playRevocations({ database, pool, engines, signer, judge, rounds, say });
 
     return {
       postgres,
-      store: stores[0],
+      store,
       notYetCached: steps.notYetCached,
       phases: Object.fromEntries(Object.entries(phases).map(([name, list]) => [name, summarize(list)])),
-      origins: originsOf(rounds),
+      authorization,
+      revocation,
+      contexts,
+      origins: originsOf(rounds, contexts),
     };
   } finally {
-    await Promise.all(engines.map((e) => e.close()));
+    await engines.closeAll();
     await pool.end();
+    await forgetRevoked();
   }
-}
-
-async function loadPackage() {
-  try {
-    const { createEngine } = await import('../index.js');
-    return createEngine;
-  } catch (error) {
-    if (error.code !== 'ERR_MODULE_NOT_FOUND' && error.code !== 'MODULE_NOT_FOUND') throw error;
-    throw new DemoError(
-      `The package is not built (${error.message.split('\n')[0]}). "npm run demo" builds it first.`,
-    );
-  }
-}
-
-/** Both pools go to the demo's database, whatever the environment names: the demo reads nothing else. */
-function engineOptions(url, env) {
-  const configured = STORE_VARIABLES.some((name) => env[name]);
-  return { databaseUrl: url, analyticsDatabaseUrl: url, ...(configured ? {} : { cacheStore: 'embedded' }) };
 }
 
 /** Connecting is not what is compared, so it happens before anything is measured. */
@@ -142,21 +145,6 @@ async function openConnections(pool) {
   const { rows } = await clients[0].query('SHOW server_version');
   for (const client of clients) client.release();
   return `Postgres ${rows[0].server_version.split(' ')[0]}`;
-}
-
-/** The same for the engine: questions about ids nobody has open its connections and touch no entry we measure. */
-async function openStore(engine) {
-  const until = performance.now() + CONNECT_LIMIT_MS;
-  for (let n = 0; ; n += 1) {
-    await Promise.all(
-      Array.from({ length: POOL_SIZE }, (_, i) => engine.isTokenBlacklisted(`demo-connect-${n}-${i}`)),
-    );
-    const { kind, connected } = engine.getMetrics().store;
-    if (connected || kind === 'none') return;
-    if (performance.now() > until)
-      throw new DemoError(`The ${kind} store did not connect within ${CONNECT_LIMIT_MS / 1000} s.`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
 }
 
 async function playOnce(steps, token, { counts, signer, engine }) {
@@ -197,8 +185,8 @@ function addEngineStatements(statements, before, after) {
 }
 
 function stepOf(name) {
+  if (/^rbac/.test(name)) return 'rbac';
   if (/blacklist|token/i.test(name)) return 'blacklist';
-  if (/context|role|permission|organi/i.test(name)) return 'rbac';
   if (/user/i.test(name)) return 'user';
   if (/data_?source|measure|chart/i.test(name)) return 'data';
   return 'other';
@@ -206,36 +194,32 @@ function stepOf(name) {
 
 /** @param {Awaited<ReturnType<typeof playOnce>>['figures'][]} list */
 function summarize(list) {
-  const range = (of) => ({ min: Math.min(...list.map(of)), max: Math.max(...list.map(of)) });
-  const application = (f) => STEPS.reduce((sum, s) => sum + (s === 'data' ? 0 : f.statements[s]), 0);
+  const sum = (steps) => (f) => steps.reduce((total, step) => total + f.statements[step], 0);
   return {
     dashboards: list.length,
     statements: {
-      ...Object.fromEntries(STEPS.map((step) => [step, range((f) => f.statements[step])])),
-      application: range(application),
-      total: range((f) => application(f) + f.statements.data),
+      ...Object.fromEntries(STEPS.map((step) => [step, range(list, (f) => f.statements[step])])),
+      authorization: range(list, sum(AUTHORIZATION)),
+      application: range(list, sum(APPLICATION)),
+      total: range(list, sum(STEPS)),
     },
-    verifications: range((f) => f.verifications),
-    roundTrips: range((f) => f.roundTrips),
-    commands: range((f) => f.commands),
+    verifications: range(list, (f) => f.verifications),
+    roundTrips: range(list, (f) => f.roundTrips),
+    commands: range(list, (f) => f.commands),
     chartMs: percentiles(list.flatMap((f) => f.chartMs)),
     dashboardMs: percentiles(list.map((f) => f.dashboardMs)),
   };
 }
 
-/** Nearest rank: every figure shown is one that was measured. */
-function percentiles(values) {
-  const sorted = [...values].sort((a, b) => a - b);
-  const at = (share) => sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)];
-  return { samples: sorted.length, p50: at(0.5), p95: at(0.95) };
-}
-
-function originsOf(rounds) {
+function originsOf(rounds, contexts) {
   return {
     'SQL statements':
       "the application's own: a counter around the pg pool that every statement passes; the cache's: " +
       'source.statements and source.statementsByName of engine.getMetrics(), before and after each dashboard. ' +
       'The sequence of requests is explained at the top of demo/dashboard.mjs.',
+    "page's reads":
+      'data sources, their columns, and the choices of the practice filter. With the cache the third is not asked: ' +
+      'the context of the request holds the organizations with their practices, and the answers are compared.',
     'store figures':
       'store.roundTrips and store.commands of engine.getMetrics(); with the embedded store nothing leaves the process.',
     signatures: "calls of the demo's own HS256 verification.",
@@ -243,8 +227,16 @@ function originsOf(rounds) {
       `performance.now() around a request in this process, no HTTP and no browser; ` +
       `${rounds.uncached} / ${rounds.cold} / ${rounds.warm} dashboards of 6 charts; connections are open beforehand, ` +
       'and Postgres has answered one dashboard before the first is measured.',
-    cold: 'a new engine and an unused key prefix for every dashboard; the keys expire by themselves.',
+    cold: 'a new engine and an unused key prefix for every dashboard; the keys expire by themselves, the last after a day.',
+    'one call':
+      `warm; ${rounds.authorization} rounds in which the ways take turns. Each request alone, one after the other, with an ` +
+      'empty response; round trips and statements from the counters before and after it. The dashboards send the same ' +
+      'requests as above, in parallel where a browser does.',
+    'role taken away':
+      'an UPDATE of user_roles for a person made for it. Times begin with the call, or when Postgres has confirmed the ' +
+      'commit, and end with the first refusal; while nobody is told, a request is sent about every millisecond.',
     answers:
-      'the first dashboard is compared with the plan of the generated data, all others with the first.',
+      'the first dashboard is compared with the plan of the generated data, all others with the first; the contexts, ' +
+      `rights and scopes of ${contexts.compared} of ${contexts.users} users with SQL that shares nothing with the package.`,
   };
 }

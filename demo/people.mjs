@@ -4,69 +4,12 @@
  * Invariant: everything random comes from the generator handed in.
  */
 
+import { FIRST_NAMES, LAST_NAMES, REGIONS, RESOURCES, TOWNS } from './words.mjs';
+
 export const CREATED = '2024-01-15T08:00:00.000Z';
 export const UPDATED = '2025-06-02T14:30:00.000Z';
 export const PAST = '2025-01-31T00:00:00.000Z';
 export const FAR_FUTURE = '2099-12-31T00:00:00.000Z';
-
-export const FIRST_NAMES = [
-  'Ana',
-  'Bogdan',
-  'Chloé',
-  'Dmitri',
-  'Elif',
-  'Farid',
-  'Grace',
-  'Hana',
-  'Ivo',
-  'Júlia',
-  'Kofi',
-  'Linh',
-];
-
-export const LAST_NAMES = [
-  "O'Neill",
-  'Garcia-Lopez',
-  'Schmidt',
-  'Tanaka',
-  'Okafor',
-  'Novák',
-  'Brown',
-  'Haddad',
-  'Silva',
-  'Larsen',
-];
-
-const TOWNS = [
-  'Ashford',
-  'Bayview',
-  'Cedar Grove',
-  'Dunmore',
-  'Eastgate',
-  'Fairmont',
-  'Glenwood',
-  'Harbor',
-  'Inverness',
-  'Juniper',
-];
-
-const REGIONS = ['North', 'South', 'East', 'West'];
-
-const RESOURCES = [
-  'analytics',
-  'users',
-  'roles',
-  'organizations',
-  'practices',
-  'providers',
-  'dashboards',
-  'charts',
-  'settings',
-  'audit',
-  'tokens',
-  'templates',
-  'reports',
-];
 
 const SUPER_ADMIN_PERMISSIONS = 89;
 
@@ -293,5 +236,21 @@ export function planPeople(random, organizations, roles, usersPerPractice) {
       join(id, home.organization_id);
     }
   }
-  return { users, userRoles, memberships, cast: { analyst, superAdmin, deactivated, undecided, deleted } };
+
+  // Rights that reach nothing: held in a closed organization, on one's own rows without being a provider, over
+  // the organizations of somebody who is in none.
+  const closed = organizations.rows.find((o) => !o.is_active);
+  grant(analyst, roles.practiceAdmin, closed.organization_id);
+  const [home] = homes;
+  const practice = home.practice_uids[0];
+  const provider = addUser({ provider_uid: practice * 100 + 1 });
+  const withoutProvider = addUser();
+  for (const id of [provider, withoutProvider]) {
+    grant(id, roles.provider, home.organization_id);
+    join(id, home.organization_id);
+  }
+  const withoutOrganization = addUser();
+  grant(withoutOrganization, roles.analyst, null);
+  const cast = { analyst, superAdmin, deactivated, undecided, deleted };
+  return { users, userRoles, memberships, cast: { ...cast, provider, withoutProvider, withoutOrganization } };
 }

@@ -5,8 +5,6 @@
  */
 import {
   FAR_FUTURE,
-  FIRST_NAMES,
-  LAST_NAMES,
   PAST,
   planOrganizations,
   planPeople,
@@ -14,7 +12,10 @@ import {
   randomFrom,
   UPDATED,
 } from './people.mjs';
+import { FIRST_NAMES, LAST_NAMES } from './words.mjs';
 
+/** Goes up when the same options give other rows, so that data of an older plan is not taken for this one's. */
+export const PLAN_VERSION = 2;
 /** Measure rows end here. Fixed, because "today" would make two runs differ. */
 export const LAST_MONTH = '2025-09-01';
 export const PERIODS_MIN = 24;
@@ -43,9 +44,13 @@ export const MEASURES = [
  * @property {string} deactivated  user id with is_active = false
  * @property {string} undecided  user id with is_active NULL
  * @property {string} deleted  user id with deleted_at set
+ * @property {string} provider  user id; provider of one practice
+ * @property {string} withoutProvider  user id; may read their own rows, but is no provider
+ * @property {string} withoutOrganization  user id; an analyst who is a member of nothing
  * @property {string} revokedJti  an id that is in token_blacklist
  * @property {number[]} analystPractices  every practice the analyst may see, ascending
  * @property {string[]} analystPermissions  names, ascending
+ * @property {string[]} allPermissions  names of those that count, ascending
  */
 
 /**
@@ -84,6 +89,7 @@ export function plan(options = {}) {
       revokedJti: blacklist[0].jti,
       analystPractices,
       analystPermissions: grants.analyst,
+      allPermissions: grants.superAdmin,
     },
   };
 }

@@ -6,11 +6,12 @@
 
 const LABEL_WIDTH = 46;
 const COLUMN_WIDTH = 16;
-const PHASES = ['uncached', 'cold', 'warm'];
+const PHASES = { uncached: 'without cache', cold: 'cache cold', warm: 'cache warm' };
+const WAYS = { twice: 'as above', once: 'steps once', oneCall: 'one call' };
 
 /** A spread of equal numbers is that number; unequal ones are shown as their range. */
 const count = ({ min, max }) => (min === max ? String(min) : `${min}-${max}`);
-const ms = (value) => `${value.toFixed(value < 10 ? 2 : 1)} ms`;
+const ms = (value) => `${value.toFixed(value < 1 ? 3 : value < 10 ? 2 : 1)} ms`;
 
 /**
  * @param {Record<string, unknown>} result  what `measure` returned, plus the run's own facts
@@ -20,13 +21,16 @@ export function renderReport(result, { colour }) {
   const paint = (code, text) => (colour ? `\u001b[${code}m${text}\u001b[0m` : text);
   const bold = (text) => paint('1', text);
   const dim = (text) => paint('2', text);
-  const rule = dim('-'.repeat(LABEL_WIDTH + COLUMN_WIDTH * PHASES.length));
-  const { phases, notYetCached } = result;
+  const rule = dim('-'.repeat(LABEL_WIDTH + COLUMN_WIDTH * Object.keys(PHASES).length));
+  const { phases, notYetCached, authorization, revocation } = result;
 
-  const row = (label, cell, style = (text) => text) =>
-    style(
-      label.padEnd(LABEL_WIDTH) +
-        PHASES.map((name) => cell(phases[name], name).padStart(COLUMN_WIDTH)).join(''),
+  const line = (label, cells, style = (text) => text) =>
+    style(label.padEnd(LABEL_WIDTH) + cells.map((cell) => cell.padStart(COLUMN_WIDTH)).join(''));
+  const row = (label, cell, style) =>
+    line(
+      label,
+      Object.keys(PHASES).map((name) => cell(phases[name], name)),
+      style,
     );
   const sql = (step, label) =>
     row(label, (p, name) => {
@@ -41,15 +45,16 @@ export function renderReport(result, { colour }) {
     dim(`${result.postgres}; ${result.origin}`),
     dim(`store: ${result.store}; ${result.rows.toLocaleString('en-US')} measure rows; ${result.machine}`),
     '',
-    row('', (_, name) => ({ uncached: 'without cache', cold: 'cache cold', warm: 'cache warm' })[name], bold),
+    row('', (_, name) => PHASES[name], bold),
     row('dashboards played', (p) => String(p.dashboards), dim),
     rule,
     bold('SQL statements of one dashboard'),
     sql('blacklist', '  token blacklist'),
     sql('user', '  user'),
     sql('rbac', '  roles, permissions, organizations'),
-    sql('page', "  the page's own reads"),
     sql('other', '  by the cache for itself'),
+    row('  authentication and authorization', (p) => count(p.statements.authorization), bold),
+    sql('page', "  the page's own reads"),
     row('  application database', (p) => count(p.statements.application)),
     sql('data', '  data source rows (analytics pool)'),
     row('  together', (p) => count(p.statements.total), bold),
@@ -81,6 +86,8 @@ export function renderReport(result, { colour }) {
       lines.push(`    ${label[step]}: ${why.includes(' ') ? why : `this version has no ${why}()`}`);
     }
   }
+  lines.push('', ...authorizationLines(authorization, { line, bold, rule }));
+  lines.push('', ...revocationLines(revocation, { line, bold, rule }));
   lines.push('', bold('Where each figure comes from'));
   for (const [figure, origin] of Object.entries(result.origins)) {
     lines.push(...wrap(`  ${figure.padEnd(16)}`, origin));
@@ -98,6 +105,85 @@ export function renderReport(result, { colour }) {
   return `${lines.join('\n')}\n`;
 }
 
+function authorizationLines(authorization, { line, bold, rule }) {
+  const row = (label, cell, style) =>
+    line(
+      label,
+      Object.keys(WAYS).map((name) => cell(authorization[name])),
+      style,
+    );
+  return [
+    bold('One authorizeRequest instead of separate steps, warm'),
+    '',
+    line('', Object.values(WAYS), bold),
+    rule,
+    row('requests authorized, one after the other', (way) => String(way.requests)),
+    row('  store round trips of a request', (way) => count(way.roundTrips), bold),
+    row('  SQL statements of a request', (way) => count(way.statements)),
+    row('  p50', (way) => ms(way.ms.p50), bold),
+    row('  p95', (way) => ms(way.ms.p95)),
+    row('dashboards played, charts in parallel', (way) => String(way.dashboard.played)),
+    row('  store round trips of a dashboard', (way) => count(way.dashboard.roundTrips)),
+    row('  whole dashboard, p50', (way) => ms(way.dashboard.ms.p50)),
+    rule,
+  ];
+}
+
+function revocationLines({ call, tail }, { line, bold, rule }) {
+  const played = tail.skipped === undefined;
+  const row = (label, ofCall, ofTail, style) =>
+    line(label, ['', ofCall(call), played ? ofTail(tail) : '-'], style);
+  const lines = [
+    bold('A role is taken away in Postgres'),
+    '',
+    line('', ['', 'one call', 'nobody calls'], bold),
+    rule,
+    row(
+      'times it was taken away',
+      (c) => String(c.rounds),
+      (t) => String(t.rounds),
+    ),
+    row(
+      'engines with the same store',
+      (c) => String(c.engines),
+      (t) => String(t.engines),
+    ),
+    row(
+      'requests let in before the call',
+      (c) => `${c.letInBefore} of ${c.rounds}`,
+      () => '-',
+    ),
+    row(
+      'requests let in after the call, or the commit',
+      (c) => String(c.letIn),
+      (t) => String(t.letIn),
+    ),
+    row(
+      'until a request was refused, p50',
+      (c) => ms(c.ms.p50),
+      (t) => ms(t.ms.p50),
+      bold,
+    ),
+    row(
+      'until a request was refused, slowest',
+      (c) => ms(c.ms.max),
+      (t) => ms(t.ms.max),
+    ),
+    rule,
+  ];
+  const told =
+    call.engines > 1
+      ? 'invalidateUserContext on one engine, the request on another'
+      : 'invalidateUserContext and the request on the same engine: the embedded store is not shared';
+  lines.push(...wrap('one call        ', told));
+  const how = played
+    ? `CACHE_TAIL_ENABLED, the outbox of "bcos-cache migrate" installed for this and removed again; ` +
+      `${tail.states.join(' and ')}; read at a notification, else every ${tail.pollMs} ms`
+    : `not played: ${tail.skipped}`;
+  lines.push(...wrap('nobody calls    ', how));
+  return lines;
+}
+
 /** Breaks `text` into lines of at most 98 columns, indented under `head`. */
 function wrap(head, text) {
   const lines = [];
@@ -113,31 +199,4 @@ function wrap(head, text) {
     empty = false;
   }
   return [...lines, line];
-}
-
-/**
- * Progress on stderr: one line that rewrites itself on a terminal, plain lines elsewhere.
- * @param {NodeJS.WriteStream} stream
- */
-export function createProgress(stream) {
-  let open = false;
-  let last = '';
-  return {
-    /** @param {string} text @param {{ done: number, total: number }} [of] */
-    say(text, of) {
-      if (stream.isTTY) {
-        const share = of ? ` ${of.done.toLocaleString('en-US')} / ${of.total.toLocaleString('en-US')}` : '';
-        stream.write(`\r\u001b[2K${text}${share}`);
-        open = true;
-      } else if (text !== last) {
-        stream.write(`${text}\n`);
-      }
-      last = text;
-    },
-    /** Leaves the terminal clean for what follows. */
-    done() {
-      if (open) stream.write('\r\u001b[2K');
-      open = false;
-    },
-  };
 }

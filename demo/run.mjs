@@ -1,15 +1,18 @@
 /**
  * `npm run demo`: measures one dashboard without the cache, with a cold and with a warm one, and
- * prints counted statements, round trips and latencies. Expects dependencies and the build to be there.
+ * prints counted statements, round trips and latencies; then what a request costs in one call, and how soon
+ * a role that is taken away is gone. Expects dependencies and the build to be there.
  * Invariant: exits 0 only if every answer was right; stdout carries the result and nothing else.
  */
 import { randomBytes } from 'node:crypto';
 import { availableParallelism } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { createJudge } from './checks.mjs';
 import { DemoError, openDatabase } from './database.mjs';
+import { createJudge } from './judge.mjs';
 import { measure } from './measure.mjs';
-import { createProgress, renderReport } from './report.mjs';
+import { createProgress } from './progress.mjs';
+import { renderReport } from './report.mjs';
 
 const HELP = `usage: npm run demo -- [options]
 
@@ -18,7 +21,8 @@ const HELP = `usage: npm run demo -- [options]
   --rows N          measure rows to generate, 1000 to 1000000 (default 20000; quick 6000)
   --practices N     practices to generate, 4 to 500 (default by rows)
   --seed N          seed of the generated data (default 1)
-  --install         with DATABASE_URL: allow creating the demo's own database, tables and data
+  --install         with DATABASE_URL: allow creating the demo's own database, tables, data and,
+                    for the time of the run, triggers
   --help            this text
 
 DATABASE_URL selects a Postgres server, REDIS_HOST or REDIS_URL a Valkey; without them a local
@@ -60,6 +64,10 @@ function readArguments(args) {
   };
 }
 
+/** What a signal has to wait for. @type {() => Promise<void>} */
+let leave = async () => {};
+const LEAVE_LIMIT_MS = 5000;
+
 async function main(args) {
   const options = readArguments(args);
   if (options.help) {
@@ -68,6 +76,7 @@ async function main(args) {
   }
   const { say, done } = createProgress(process.stderr);
   const database = await openDatabase(options.plan, { install: options.install, env: process.env, say });
+  leave = database.stop;
   const judge = createJudge();
   let measured;
   try {
@@ -96,9 +105,18 @@ async function main(args) {
   return result.ok ? 0 : 1;
 }
 
-// A signal alone would end this process without its exit handlers, which stop the local Postgres.
-process.once('SIGINT', () => process.exit(130));
-process.once('SIGTERM', () => process.exit(143));
+// A signal alone would end this process without its exit handlers, which stop the local Postgres, and with traces
+// of this run in somebody's database. A second one ends it at once.
+for (const [signal, code] of [
+  ['SIGINT', 130],
+  ['SIGTERM', 143],
+]) {
+  process.once(signal, async () => {
+    const left = leave().catch((error) => process.stderr.write(`demo: ${error.message}\n`));
+    await Promise.race([left, sleep(LEAVE_LIMIT_MS)]);
+    process.exit(code);
+  });
+}
 
 try {
   process.exitCode = await main(process.argv.slice(2));

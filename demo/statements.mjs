@@ -72,7 +72,8 @@ export function statements(query) {
         'rbac',
         `SELECT uo.user_organization_id, uo.organization_id, uo.joined_at
          FROM user_organizations uo JOIN organizations o ON o.organization_id = uo.organization_id
-         WHERE uo.user_id = $1 AND uo.is_active AND o.is_active AND o.deleted_at IS NULL`,
+         WHERE uo.user_id = $1 AND uo.is_active AND o.is_active AND o.deleted_at IS NULL
+         ORDER BY uo.joined_at, uo.user_organization_id`,
         [user.user_id],
       );
       const tree = await query(
@@ -112,12 +113,13 @@ export function statements(query) {
       );
     },
 
-    /** One statement: the entries of the page's practice filter. */
+    /** One statement: the entries of the page's practice filter, in an order that no locale changes. */
     practiceChoices(context) {
       return query(
         'page',
         `SELECT organization_id, name, practice_uids FROM organizations
-         WHERE organization_id = ANY($1) AND cardinality(practice_uids) > 0 ORDER BY name, organization_id`,
+         WHERE organization_id = ANY($1) AND cardinality(practice_uids) > 0
+         ORDER BY name COLLATE "C", organization_id`,
         [organizationIds(context)],
       );
     },
@@ -140,10 +142,17 @@ export function statements(query) {
 }
 
 const ASSIGNMENTS_SQL = `
-  SELECT ur.user_role_id, ur.organization_id, r.role_id, r.name, r.description, r.is_system_role
+  SELECT ur.user_role_id, ur.organization_id, r.role_id, r.name, r.description, r.is_system_role,
+         r.organization_id AS role_organization_id
   FROM user_roles ur JOIN roles r ON r.role_id = ur.role_id
+  LEFT JOIN organizations held_in ON held_in.organization_id = ur.organization_id
+  LEFT JOIN organizations made_in ON made_in.organization_id = r.organization_id
   WHERE ur.user_id = $1 AND ur.is_active AND (ur.expires_at IS NULL OR ur.expires_at > now())
-    AND r.is_active AND r.deleted_at IS NULL`;
+    AND r.is_active AND r.deleted_at IS NULL
+    AND (ur.organization_id IS NULL OR (held_in.is_active AND held_in.deleted_at IS NULL))
+    AND (r.organization_id IS NULL OR (made_in.is_active AND made_in.deleted_at IS NULL))`;
+/** System roles that, held in an organization, let their holder administer it. */
+const ADMIN_ROLES = ['practice_admin', 'organization_admin'];
 
 /** Who the user is, what they may do and which practices they may see. */
 function composeContext(user, { assignments, permissions, memberships, tree }) {
@@ -168,7 +177,17 @@ function composeContext(user, { assignments, permissions, memberships, tree }) {
     accessible_organizations: reachable.map((o) => o.organization_id),
     accessible_practices: [...new Set(reachable.flatMap((o) => o.practice_uids ?? []))].sort((a, b) => a - b),
     all_permissions: [...distinct.values()],
-    is_super_admin: [...roles.values()].some((r) => r.is_system_role && r.name === 'super_admin'),
+    current_organization_id: memberships[0]?.organization_id ?? null,
+    is_super_admin: assignments.some(
+      (a) => a.is_system_role && a.name === 'super_admin' && a.role_organization_id === null,
+    ),
+    organization_admin_for: [
+      ...new Set(
+        assignments
+          .filter((a) => a.organization_id && a.is_system_role && ADMIN_ROLES.includes(a.name))
+          .map((a) => a.organization_id),
+      ),
+    ].sort(),
   };
 }
 

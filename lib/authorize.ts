@@ -78,6 +78,7 @@ async function walk(port: Port, asked: Asked, options: Options): Promise<Public.
     }
     const rest = remaining(options, until);
     if (step.go === 'verify') facts = await verified(port, step.token, step.verify, facts, rest);
+    else if (step.go === 'check') facts = await checked(port, asked, step, facts, rest);
     else facts = await loaded(port, step.userId, asked.consistency, facts, rest);
   }
 }
@@ -120,6 +121,20 @@ async function verified(
     if (failure === undefined && isEngines(cause)) throw cause;
     return { ...facts, failure: failure ?? { cause } };
   }
+}
+
+/** Blacklist and context in one round trip, for ids that are certain by now. */
+async function checked(
+  port: Port,
+  asked: Asked,
+  { tokenId, userId }: { readonly tokenId: string; readonly userId: string },
+  facts: Facts,
+  options: Options,
+): Promise<Facts> {
+  const question = { token: null, tokenId, userId, checkToken: true, consistency: asked.consistency };
+  const { revoked, context, denied } = await port.answers(question, options);
+  if (revoked === null) throw new BcosCacheError('E_INTERNAL', 'the blacklist was not asked');
+  return { ...facts, revoked, context, denied };
 }
 
 async function loaded(

@@ -20,6 +20,8 @@ export type Step =
   | { readonly go: 'end'; readonly result: Public.AuthorizeDenied }
   | { readonly go: 'verify'; readonly token: string; readonly verify: Verify }
   | { readonly go: 'load'; readonly userId: string }
+  /** The blacklist, and the context with it: until the token was verified only the cache was asked. */
+  | { readonly go: 'check'; readonly tokenId: string; readonly userId: string }
   | {
       readonly go: 'grant';
       readonly context: Public.UserContext;
@@ -69,8 +71,7 @@ export function decide(asked: Asked, facts: Facts, userClaims: readonly string[]
   // Before the token is verified: a revoked one is not worth it.
   if (asked.checkToken) {
     if (facts.tokenId === null) return end('token_invalid');
-    if (facts.revoked !== false)
-      return facts.revoked ? end('token_revoked') : defect('the blacklist was not asked');
+    if (facts.revoked === true) return end('token_revoked');
   }
   let userId = asked.userId;
   if (asked.token !== null) {
@@ -89,6 +90,9 @@ export function decide(asked: Asked, facts: Facts, userClaims: readonly string[]
     userId = named;
   }
   if (userId === null) return defect('a request without a user');
+  // Not known is not "not revoked".
+  if (asked.checkToken && facts.revoked === null && facts.tokenId !== null)
+    return { go: 'check', tokenId: facts.tokenId, userId };
   return enter(asked, facts, userId);
 }
 
@@ -119,7 +123,7 @@ function claimed(payload: object, claims: readonly string[]): string | null {
 
 /** Ids are uuids, whose case does not count; nothing said is no contradiction. */
 function agree(named: string, other: string | null): boolean {
-  return other === null || named.toLowerCase() === other.toLowerCase();
+  return other === null || named === other || named.toLowerCase() === other.toLowerCase();
 }
 
 function end(reason: Public.AuthorizeReason, cause?: unknown): Step {

@@ -66,13 +66,17 @@ export function readRequest(request: unknown): Asked {
 /** Every own property, read once. Inherited ones do not count: what everything inherits is nobody's request. */
 function properties(request: unknown): Map<PropertyKey, unknown> {
   if (!isPlain(request)) throw refused('request', 'a plain object is expected');
-  const names = Reflect.ownKeys(request);
-  const unknown = names.filter((name) => !PROPERTIES.has(name)).map(String);
+  const given = new Map<PropertyKey, unknown>();
+  const unknown: string[] = [];
+  for (const name of Reflect.ownKeys(request)) {
+    if (PROPERTIES.has(name)) given.set(name, request[name]);
+    else unknown.push(String(name));
+  }
   if (unknown.length > 0) {
     const accepted = [...PROPERTIES].join(', ');
     throw refused(unknown[0] as string, `unknown: ${unknown.join(', ')}; known are ${accepted}`);
   }
-  return new Map(names.map((name) => [name, request[name]]));
+  return given;
 }
 
 /** An object literal, also one of another realm. */

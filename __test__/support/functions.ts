@@ -6,6 +6,7 @@
 import { randomUUID } from 'node:crypto';
 import { BcosCacheError, type CallOptions, type Engine, type ErrorCode } from '../../index.js';
 import type { Database, UserRow } from './database.js';
+import { addRights, rbacFunctions } from './rbac-functions.js';
 import { type Claims, claimsOf, forged, signed, verified } from './tokens.js';
 
 /** What is true in the source while the functions are called. */
@@ -19,6 +20,9 @@ export interface World {
   /** A token of `user` that the application's own verification accepts. */
   readonly token: string;
   readonly claims: Claims & { jti: string };
+  /** Held by `user`: reads the analytics of practice 41, which is in `organization`. */
+  readonly role: string;
+  readonly organization: string;
 }
 
 export async function newWorld(database: Database): Promise<World> {
@@ -33,6 +37,7 @@ export async function newWorld(database: Database): Promise<World> {
     clean: randomUUID(),
     token: signed(claims),
     claims,
+    ...(await addRights(database, user.user_id)),
   };
 }
 
@@ -270,6 +275,7 @@ export const functions: readonly Row[] = [
     call: (engine, world) => engine.invalidateAllUserTokens(world.user.user_id),
     right: isInvalidation,
   },
+  ...rbacFunctions,
   {
     name: 'getHealth',
     of: 'the engine',
@@ -307,8 +313,12 @@ export function calling(engine: Engine, options: CallOptions): Engine {
     get(target, name) {
       const method: unknown = Reflect.get(target, name, target);
       if (typeof method !== 'function') return method;
-      return (...given: unknown[]): unknown =>
-        method.apply(target, asynchronous.has(name) ? [...given, options] : given);
+      return (...given: unknown[]): unknown => {
+        if (!asynchronous.has(name)) return method.apply(target, given);
+        // The only function that the table calls with options of its own: they stay.
+        const own = name === 'getCachedUserContext' && given.length > 1 ? (given.pop() as object) : {};
+        return method.apply(target, [...given, { ...own, ...options }]);
+      };
     },
   });
 }

@@ -9,8 +9,9 @@ DELETE FROM bcos_cache.outbox WHERE id IN (
   SELECT id FROM bcos_cache.outbox
   WHERE at < now() - interval '1 hour' AND (
     xid < (
-      SELECT max(horizon) FROM bcos_cache.outbox
+      SELECT horizon FROM bcos_cache.outbox
       WHERE at < now() - interval '1 hour' AND xid < pg_snapshot_xmax(pg_current_snapshot())
+      ORDER BY horizon DESC LIMIT 1
     )
     OR xid >= pg_snapshot_xmax(pg_current_snapshot())
   )

@@ -73,7 +73,8 @@ type TextOptions =
   | 'upstashRedisRestUrl'
   | 'upstashRedisRestToken'
   | 'databaseUrl'
-  | 'analyticsDatabaseUrl';
+  | 'analyticsDatabaseUrl'
+  | 'nodeEnv';
 type NumberOptions =
   | 'redisPort'
   | 'cacheTtl'

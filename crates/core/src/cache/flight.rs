@@ -159,6 +159,11 @@ impl Flights {
         self.shard(key).lock().flying.remove(key);
     }
 
+    /// Whether somebody loads `key` already.
+    pub fn flies(&self, key: &Key) -> bool {
+        self.shard(key).lock().flying.contains_key(key)
+    }
+
     /// Flights in the air.
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().flying.values().map(Vec::len).sum::<usize>()).sum()

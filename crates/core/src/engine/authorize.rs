@@ -1,8 +1,9 @@
 //! One request to the application: is its token revoked, was it verified, who is it and what may they do. Three
 //! reads that travel together; what they mean for the request is decided in JavaScript, where `verify` runs.
 //!
-//! Invariant: ids that come from the text of a token are only used to look things up. The payload that is
-//! answered was verified for exactly this text, or there is none.
+//! Invariant: ids that come from the text of a token are only used to look things up, and until the token was
+//! verified only in the cache: nobody makes the source work with tokens of their own invention. The payload that
+//! is answered was verified for exactly this text, or there is none.
 
 use std::sync::Arc;
 
@@ -33,11 +34,11 @@ pub struct Authorize {
 /// What is known about it.
 #[derive(Clone, Debug)]
 pub struct Authorized {
-    /// `Bool`, or `Nothing` when not asked.
+    /// `Bool`, or `Nothing` when not asked, or not known without the source and the token was not verified.
     pub revoked: Outcome,
     /// The verified payload, or `Nothing`.
     pub payload: Outcome,
-    /// The context, `Nothing` when not asked, or why there is none.
+    /// The context, why there is none, or `Nothing` as above.
     pub context: Outcome,
     /// The id that was looked up.
     pub jti: Option<String>,
@@ -58,6 +59,8 @@ pub(super) struct AuthorizeHot {
     parts: [Part; 3],
     jti: Option<String>,
     user_id: Option<String>,
+    /// Whether each id came from the caller and not from the token.
+    vouched: [bool; 3],
 }
 
 impl AuthorizeHot {
@@ -94,7 +97,8 @@ impl Core {
                 Plan::Task => Part::Task,
             },
         });
-        Plan::Hot(Hot::Authorize(Box::new(AuthorizeHot { asked: requests, parts, jti, user_id })))
+        let vouched = [asked.jti.is_some(), true, asked.user_id.is_some()];
+        Plan::Hot(Hot::Authorize(Box::new(AuthorizeHot { asked: requests, parts, jti, user_id, vouched })))
     }
 
     pub(super) fn settle_authorize(
@@ -122,22 +126,35 @@ impl Core {
     }
 
     pub(super) async fn cold_authorize(self: &Arc<Self>, hot: AuthorizeHot, started: Started) -> Outcome {
-        let AuthorizeHot { asked, parts, jti, user_id } = hot;
-        let work = asked.into_iter().zip(parts).map(|(request, part)| {
-            let core = self.clone();
-            async move {
-                match (part, request) {
-                    (Part::Done(outcome), _) => outcome,
-                    (_, None) => Outcome::Nothing,
-                    // Boxed: an answer may contain an answer.
-                    (Part::Hot(hot), Some(request)) => {
-                        Box::pin(core.answer(request, Some(hot), started)).await
-                    }
-                    (Part::Task, Some(request)) => Box::pin(core.answer(request, None, started)).await,
-                }
-            }
-        });
-        authorized(futures_util::future::join_all(work).await, jti, user_id)
+        let AuthorizeHot { asked, parts, jti, user_id, vouched } = hot;
+        let ([revoking, verifying, knowing], [revoked, payload, context]) = (asked, parts);
+        let payload = self.finish_part(verifying, payload, true, started).await;
+        let verified = matches!(payload, Outcome::Object { .. });
+        let (revoked, context) = tokio::join!(
+            self.finish_part(revoking, revoked, verified || vouched[0], started),
+            self.finish_part(knowing, context, verified || vouched[2], started),
+        );
+        authorized(vec![revoked, payload, context], jti, user_id)
+    }
+
+    /// One of the reads to its end; only as far as the cache knows when the source `may` not be asked.
+    async fn finish_part(
+        self: &Arc<Self>,
+        request: Option<Request>,
+        part: Part,
+        may: bool,
+        started: Started,
+    ) -> Outcome {
+        let hot = match part {
+            Part::Done(outcome) => return outcome,
+            Part::Hot(hot) => Some(hot),
+            Part::Task => None,
+        };
+        match request {
+            // Boxed: an answer may contain an answer.
+            Some(request) if may => Box::pin(self.clone().answer(request, hot, started)).await,
+            _ => Outcome::Nothing,
+        }
     }
 }
 

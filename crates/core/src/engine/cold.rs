@@ -112,7 +112,8 @@ impl Core {
             (Request::RolePermissions { .. }, Read::Role(subject)) => {
                 self.cache
                     .load(subject, asked, |epoch| async move {
-                        Ok(subject.loaded(epoch, &self.part(Want::Role(subject.role_id.clone())).await?))
+                        let part = self.part(Want::Role(subject.role_id.clone()), None).await?;
+                        Ok(subject.loaded(epoch, &part))
                     })
                     .await
             }

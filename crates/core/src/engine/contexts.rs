@@ -377,13 +377,14 @@ impl Core {
         let own = own.unwrap_or_else(|| Judged::Miss(self.cache.ask_at(user, started.moment)));
         let organizations =
             organizations.unwrap_or_else(|| Judged::Miss(self.cache.ask_at(&tree, started.moment)));
+        let (first, second) = (self.announce_part(user, &own), self.announce_part(&tree, &organizations));
         let (own, organizations) = tokio::join!(
             self.resolve(user, own, |epoch| async move {
-                Ok(user.loaded(epoch, &self.part(Want::User(user.user_id.clone())).await?))
+                Ok(user.loaded(epoch, &self.part(Want::User(user.user_id.clone()), first).await?))
             }),
             self.resolve(&tree, organizations, |epoch| async move {
                 let subject = TreeSubject::new(&self.cache.keys);
-                Ok(subject.loaded(epoch, &self.part(Want::Tree).await?))
+                Ok(subject.loaded(epoch, &self.part(Want::Tree, second).await?))
             }),
         );
         let (own, organizations) = (own?, organizations?);
@@ -477,15 +478,19 @@ impl Core {
             }
         }
         wanted.sort_by(|(a, _), (b, _)| a.role_id.cmp(&b.role_id));
-        let loads = wanted.into_iter().map(|(subject, judged)| async move {
-            let role = &subject;
-            let found = self
-                .resolve(role, judged, |epoch| async move {
-                    Ok(role.loaded(epoch, &self.part(Want::Role(role.role_id.clone())).await?))
-                })
-                .await?;
-            Ok((subject, found))
+        let loads = wanted.into_iter().map(|(subject, judged)| {
+            let announced = self.announce_part(&subject, &judged);
+            async move {
+                let role = &subject;
+                let found = self
+                    .resolve(role, judged, |epoch| async move {
+                        Ok(role.loaded(epoch, &self.part(Want::Role(role.role_id.clone()), announced).await?))
+                    })
+                    .await?;
+                Ok((subject, found))
+            }
         });
+        let loads: Vec<_> = loads.collect();
         futures_util::future::try_join_all(loads).await
     }
 

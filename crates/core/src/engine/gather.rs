@@ -1,25 +1,29 @@
 //! Loads of parts that are wanted at the same moment become one statement: one round trip and one snapshot,
 //! whoever many users and roles they concern.
 //!
+//! A load announces itself before it has its lease; the statement waits a moment for those that are announced.
+//!
 //! Invariant: a statement begins after each of those it answers had asked, so it is as fresh as a statement of
 //! their own.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::base::error::{Code, Error};
 use crate::base::limits;
+use crate::cache::policy::Subject;
+use crate::cache::tiered::Judged;
 use crate::source::{Denied, PartJson, Parts, Wanted};
 
 use super::Core;
 
-/// How long the first one waits for others, in microseconds: those of one turn are there by then, and the
-/// statement takes several times as long.
-const GATHER_US: u64 = 100;
-/// And in turns of the runtime, should its clock stand still.
-const GATHER_TURNS: u32 = 10_000;
+/// How long a statement waits for loads that are announced: about as long as it takes itself. A lease that
+/// somebody else holds does not hold it up for longer.
+const GATHER_MS: u64 = 2;
 
 /// One part.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +39,10 @@ type Waiter = (Want, oneshot::Sender<Result<PartJson, Error>>);
 #[derive(Default)]
 pub(super) struct Gather {
     waiting: Mutex<Waiting>,
+    /// Loads that are about to be wanted.
+    announced: AtomicUsize,
+    /// Woken when none is.
+    complete: Notify,
 }
 
 #[derive(Default)]
@@ -44,15 +52,44 @@ struct Waiting {
     scheduled: bool,
 }
 
+/// A load that is about to be wanted, or turns out not to be.
+pub(super) struct Announced(Arc<Core>);
+
+impl Drop for Announced {
+    fn drop(&mut self) {
+        if self.0.rbac.gather.announced.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.rbac.gather.complete.notify_waiters();
+        }
+    }
+}
+
 impl Core {
+    /// Announces a load of what was looked at, unless it was found or somebody loads it already.
+    pub(super) fn announce_part(
+        self: &Arc<Self>,
+        subject: &dyn Subject,
+        judged: &Judged,
+    ) -> Option<Announced> {
+        if !matches!(judged, Judged::Miss(_)) || self.cache.flights.flies(subject.key()) {
+            return None;
+        }
+        self.rbac.gather.announced.fetch_add(1, Ordering::SeqCst);
+        Some(Announced(self.clone()))
+    }
+
     /// Loads one part from the source, together with whatever else is wanted just now.
-    pub(super) async fn part(self: &Arc<Self>, want: Want) -> Result<PartJson, Error> {
+    pub(super) async fn part(
+        self: &Arc<Self>,
+        want: Want,
+        announced: Option<Announced>,
+    ) -> Result<PartJson, Error> {
         let (sender, answer) = oneshot::channel();
         let first = {
             let mut waiting = self.rbac.gather.waiting.lock();
             waiting.waiters.push((want, sender));
             !std::mem::replace(&mut waiting.scheduled, true)
         };
+        drop(announced);
         if first {
             let core = self.clone();
             tokio::spawn(async move { core.send_gathered().await });
@@ -61,13 +98,17 @@ impl Core {
     }
 
     async fn send_gathered(self: Arc<Self>) {
-        let until = self.cache.clock.now_us() + GATHER_US;
-        for _ in 0..GATHER_TURNS {
-            tokio::task::yield_now().await;
-            if self.cache.clock.now_us() >= until {
-                break;
+        let gather = &self.rbac.gather;
+        let complete = async {
+            loop {
+                let told = gather.complete.notified();
+                if gather.announced.load(Ordering::SeqCst) == 0 {
+                    return;
+                }
+                told.await;
             }
-        }
+        };
+        let _ = tokio::time::timeout(Duration::from_millis(GATHER_MS), complete).await;
         let mut waiters = {
             let mut waiting = self.rbac.gather.waiting.lock();
             waiting.scheduled = false;

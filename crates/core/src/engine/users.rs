@@ -11,6 +11,7 @@ use crate::cache::{Effect, Invalidation, Loaded};
 use crate::source::User;
 
 use super::hot::Read;
+use super::rbac::RbacTarget;
 use super::{Core, Outcome, Started};
 
 impl Core {
@@ -65,8 +66,7 @@ impl Core {
     }
 
     pub(super) async fn invalidate_user(&self, user_id: &str) -> Result<Invalidation, Error> {
-        let subject = UserSubject::new(&self.cache.keys, user_id)?;
-        self.cache.invalidate(vec![(subject.key().clone(), Effect::Delete)]).await
+        self.cache.invalidate(self.voided(RbacTarget::User, user_id)?).await
     }
 }
 
