@@ -135,6 +135,40 @@ describe('authorizeRequest', () => {
     }
   });
 
+  it('the decision does not rely on the native side having used the id it was given', () => {
+    interface Step {
+      readonly go: string;
+      readonly result?: api.AuthorizeDenied;
+    }
+    const { decide } = load('./dist/decide.js') as {
+      decide: (asked: object, facts: object, claims: readonly string[]) => Step;
+    };
+    const asked = { token, verify, tokenId: null, checkToken: false, userId: null, permissions: [] };
+    const facts = { revoked: null, payload: { sub: USER }, denied: null, tokenId: null, userId: USER };
+    const known = { ...facts, context: plain(), failure: undefined };
+    const rows: [more: object, other: object, expected: string][] = [
+      [{}, {}, 'grant'],
+      [{ userId: USER }, {}, 'grant'],
+      [{ userId: OTHER }, {}, 'token_mismatch'],
+      [{ userId: USER }, { userId: OTHER }, 'token_mismatch'],
+      [{}, { userId: null }, 'grant'],
+      [{}, { context: undefined }, 'load'],
+      [{}, { context: undefined, payload: null }, 'verify'],
+      [{}, { denied: 'deleted', payload: null }, 'verify'],
+      [{}, { denied: 'deleted' }, 'user_deleted'],
+      [{ checkToken: true }, {}, 'token_invalid'],
+      [{ checkToken: true }, { tokenId: 'j', revoked: true }, 'token_revoked'],
+      [{ checkToken: true }, { tokenId: 'j', revoked: false }, 'grant'],
+      [{ permissions: ['a:read:own'] }, {}, 'forbidden'],
+      [{ token: null, userId: USER }, { payload: null }, 'grant'],
+    ];
+    for (const [more, other, expected] of rows) {
+      const step = decide({ ...asked, ...more }, { ...known, ...other }, ['user_id', 'sub']);
+      expect([more, other, step.result?.reason ?? step.go]).toEqual([more, other, expected]);
+    }
+    expect(() => decide({ ...asked, token: null }, known, [])).toThrow(api.BcosCacheError);
+  });
+
   it('a missing token is not asked about', async () => {
     await ask({ token: '', verify, userId: USER });
     expect(native.calls).toEqual([]);

@@ -231,6 +231,18 @@ describe('a scope', () => {
     expect(engine.scopeOf(context, undefined)).toBe(scope);
   });
 
+  it('does not come from what everything inherits', async () => {
+    const everything = Object.prototype as unknown as Record<string, unknown>;
+    const context = await handedOut();
+    try {
+      everything['*'] = 'all';
+      everything['analytics:read'] = 'all';
+      expect(api.scopeOf(context).kind).toBe('nothing');
+    } finally {
+      for (const name of ['*', 'analytics:read']) delete everything[name];
+    }
+  });
+
   it('is asked for by resource and action', async () => {
     const context = await handedOut({}, { 'reports:read': 'practices', 'analytics:read': 'all' });
     expect(api.scopeOf(context, 'reports:read').kind).toBe('rows');

@@ -1,6 +1,6 @@
 /**
  * What a call costs that no clock shows: JSON texts parsed, bytes of the JavaScript heap, time of its garbage collector,
- * commands and reads of the server. Counted in a round of its own, because counting takes time.
+ * commands, reads and CPU time of the server. Counted in a round of its own, because counting takes time.
  * Invariant: the server counts for itself, the same way for everybody; a peer is not believed about its round trips.
  */
 
@@ -9,12 +9,17 @@ import { GCProfiler, getHeapStatistics } from 'node:v8';
 /** @typedef {import('./measure.mjs').Counter} Counter */
 /** @typedef {import('../__test__/servers/index.mjs').Server} Server */
 
-/** What the server has executed, and how often it found something to read: packets of commands, so round trips. @param {Server} server */
+/**
+ * What the server has executed, how often it found something to read (packets of commands, so round trips), and for how
+ * long it worked.
+ * @param {Server} server
+ */
 export async function serverCounts(server) {
-  const info = String(await server.command('INFO', 'stats'));
+  const info = String(await server.command('INFO', 'stats', 'cpu'));
   const of = (/** @type {string} */ name) =>
-    Number(new RegExp(`^${name}:(\\d+)`, 'm').exec(info)?.[1] ?? Number.NaN);
-  return { commands: of('total_commands_processed'), reads: of('total_reads_processed') };
+    Number(new RegExp(`^${name}:([\\d.]+)`, 'm').exec(info)?.[1] ?? Number.NaN);
+  const cpuUs = (of('used_cpu_user') + of('used_cpu_sys')) * 1e6;
+  return { commands: of('total_commands_processed'), reads: of('total_reads_processed'), cpuUs };
 }
 
 /** Everything the heap was asked for between two moments: what the collections took away does not hide it. */
@@ -58,6 +63,7 @@ export function counter(server) {
         // Asking is one of each.
         'server commands': (after.commands - before.commands - 1) / calls,
         'server reads': (after.reads - before.reads - 1) / calls,
+        'server CPU us': (after.cpuUs - before.cpuUs) / calls,
       };
     } finally {
       JSON.parse = parse;

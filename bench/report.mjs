@@ -121,5 +121,6 @@ export function conditionsText({ date, machine, versions }, { rounds, roundMs })
       .join(', ')}.`,
     `- Client and server share the machine, over loopback. One process, variants by turns, first round discarded, medians of ${rounds} rounds of ${roundMs} ms. Closed loop.`,
     '- "JS CPU" is the CPU time of the JavaScript thread per call, "process CPU" that of the whole client process; the server is in neither. Ratios ("x") refer to the peer named in the third column.',
+    '- "Counted" figures are of a round of its own, which is not timed: heap bytes are all that was allocated, server figures are differences of its INFO.',
   ].join('\n');
 }

@@ -229,9 +229,10 @@ function originsOf(rounds, contexts) {
       'and Postgres has answered one dashboard before the first is measured.',
     cold: 'a new engine and an unused key prefix for every dashboard; the keys expire by themselves, the last after a day.',
     'one call':
-      `warm; ${rounds.authorization} rounds in which the ways take turns. Each request alone, one after the other, with an ` +
-      'empty response; round trips and statements from the counters before and after it. The dashboards send the same ' +
-      'requests as above, in parallel where a browser does.',
+      `warm; ${rounds.authorization} rounds in which the ways take turns: every step in the middleware and in the route, as ` +
+      'above; every step once; authorizeRequest. Each request alone, one after the other, with an empty response; round ' +
+      'trips and statements from the counters before and after it. The dashboards send the same requests as the table ' +
+      'above, in parallel where a browser does, and wait for the same SQL of the page and of the charts.',
     'role taken away':
       'an UPDATE of user_roles for a person made for it. Times begin with the call, or when Postgres has confirmed the ' +
       'commit, and end with the first refusal; while nobody is told, a request is sent about every millisecond.',

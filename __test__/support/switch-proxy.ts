@@ -1,6 +1,7 @@
 /**
  * A TCP proxy whose target can change: what clients see of a failover. Connections end, and the next ones reach another
- * server under the old address. Knows no protocol. Invariant: after `switchTo` no byte reaches the old target.
+ * server under the old address. It can also hold back what a server says to those who subscribed. Knows no more of the
+ * protocol than that. Invariant: after `switchTo` no byte reaches the old target; bytes stay in order.
  */
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 
@@ -8,27 +9,16 @@ export class SwitchProxy implements AsyncDisposable {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
 
-  private constructor(private target: number) {
-    this.#server = createServer((client) => {
-      const server = connect({ host: '127.0.0.1', port: this.target, noDelay: true });
-      client.setNoDelay(true);
-      for (const [socket, other] of [
-        [client, server],
-        [server, client],
-      ] as const) {
-        this.#sockets.add(socket);
-        socket.on('error', () => socket.destroy());
-        socket.on('close', () => {
-          this.#sockets.delete(socket);
-          other.destroy();
-        });
-        socket.pipe(other);
-      }
-    });
+  private constructor(
+    private target: number,
+    private readonly newsMs: number,
+  ) {
+    this.#server = createServer((client) => this.#serve(client));
   }
 
-  static async to(target: number): Promise<SwitchProxy> {
-    const proxy = new SwitchProxy(target);
+  /** `newsMs`: how much later announcements arrive. */
+  static async to(target: number, newsMs = 0): Promise<SwitchProxy> {
+    const proxy = new SwitchProxy(target, newsMs);
     await new Promise<void>((resolve) => proxy.#server.listen(0, '127.0.0.1', resolve));
     return proxy;
   }
@@ -40,6 +30,31 @@ export class SwitchProxy implements AsyncDisposable {
   switchTo(target: number): void {
     this.target = target;
     for (const socket of this.#sockets) socket.destroy();
+  }
+
+  #serve(client: Socket): void {
+    const server = connect({ host: '127.0.0.1', port: this.target, noDelay: true });
+    client.setNoDelay(true);
+    for (const [socket, other] of [
+      [client, server],
+      [server, client],
+    ] as const) {
+      this.#sockets.add(socket);
+      socket.on('error', () => socket.destroy());
+      socket.on('close', () => {
+        this.#sockets.delete(socket);
+        other.destroy();
+      });
+    }
+    let subscribed = false;
+    client.on('data', (chunk) => {
+      subscribed ||= chunk.includes('SUBSCRIBE');
+      server.write(chunk);
+    });
+    server.on('data', (chunk) => {
+      if (!subscribed || this.newsMs === 0) client.write(chunk);
+      else setTimeout(() => client.destroyed || client.write(chunk), this.newsMs);
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

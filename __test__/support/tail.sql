@@ -29,7 +29,7 @@ events AS (
   -- Looked up now, when a grant that was uncommitted during the permission's change is visible.
   SELECT 'role', held.{role_permissions.role_id}::text COLLATE "C"
   FROM fresh JOIN {role_permissions} AS held ON held.{role_permissions.permission_id}::text COLLATE "C" = fresh.ref
-  WHERE false AND held.{role_permissions.role_id} IS NOT NULL
+  WHERE fresh.kind = 'permission' AND held.{role_permissions.role_id} IS NOT NULL
   LIMIT 100001
 ),
 identity AS (
