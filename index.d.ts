@@ -1674,6 +1674,8 @@ export type AuthorizeResult<T extends object = JWTPayload> = Authorized<T> | Aut
  *   same user in the first of `jwtUserClaims` it has. When `configure` sets those, call it in every worker thread.
  * - A revoked token is not verified any more; the blacklist is asked even for a cached payload.
  * - `verify` runs as in {@link verifyTokenCached}, after the round trip and only for a payload that is not cached.
+ *   What only the source can tell about such a token is asked after it, in one more: a forged one never makes the
+ *   database work for the ids it names.
  * - Inside {@link withRequestSnapshot} the context is the one of the snapshot.
  *
  * @typeParam T shape of the payload; it is not checked.

@@ -1,5 +1,5 @@
 /**
- * Pruning the notes of the migration (`support/prune.sql`), and cursors that the statement which reads them must not
+ * Pruning the notes of the migration (`source/outbox/prune.sql`), and cursors that the statement which reads them must not
  * trust. Invariant: no reader goes on as if nothing had happened after notes it has not read are gone.
  */
 import type pg from 'pg';

@@ -1,5 +1,5 @@
 /**
- * Reading what the migration's triggers write: the statement `support/tail.sql`. Not about the tailer that runs it, nor
+ * Reading what the migration's triggers write: the statement `source/outbox/poll.sql`. Not about the tailer that runs it, nor
  * about cursors that are too old (`migration-prune.spec.ts`). Invariant: every committed note is answered exactly once, by the first call that begins after
  * its commit, or the call says that everything must be voided.
  */

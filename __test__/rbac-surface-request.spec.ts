@@ -159,6 +159,9 @@ describe('authorizeRequest', () => {
       [{ checkToken: true }, {}, 'token_invalid'],
       [{ checkToken: true }, { tokenId: 'j', revoked: true }, 'token_revoked'],
       [{ checkToken: true }, { tokenId: 'j', revoked: false }, 'grant'],
+      [{ checkToken: true }, { tokenId: 'j', revoked: null }, 'check'],
+      [{ checkToken: true }, { tokenId: 'j', revoked: null, payload: null }, 'verify'],
+      [{ checkToken: true, userId: OTHER }, { tokenId: 'j', revoked: null }, 'token_mismatch'],
       [{ permissions: ['a:read:own'] }, {}, 'forbidden'],
       [{ token: null, userId: USER }, { payload: null }, 'grant'],
     ];
@@ -167,6 +170,24 @@ describe('authorizeRequest', () => {
       expect([more, other, step.result?.reason ?? step.go]).toEqual([more, other, expected]);
     }
     expect(() => decide({ ...asked, token: null }, known, [])).toThrow(api.BcosCacheError);
+  });
+
+  it('what the cache does not know of a token is asked once it is verified, for the ids that are certain', async () => {
+    native.careful = true;
+    expect(await ask({ token, verify })).toMatchObject({ ok: true, userId: USER, tokenId: 'j' });
+    const asked = native.calls.filter(([name]) => name === 'authorize').map((call) => call.slice(1, 5));
+    expect(asked[0]).toEqual([token, null, null, true]);
+    expect(asked.at(-1)).toEqual([null, 'j', USER, true]);
+    native.revoked = true;
+    expect(await ask({ token, verify })).toMatchObject({ reason: 'token_revoked' });
+    native.calls.length = 0;
+    const refuse = () => Promise.reject(new Error('forged'));
+    expect(await ask({ token, verify: refuse })).toMatchObject({ reason: 'token_invalid' });
+    expect(await ask({ token, verify: () => ({ user_id: OTHER }) })).toMatchObject({
+      reason: 'token_mismatch',
+    });
+    expect(await ask({ token })).toMatchObject({ reason: 'token_unverified' });
+    for (const [, text] of native.calls) expect(text).toBe(token);
   });
 
   it('a missing token is not asked about', async () => {

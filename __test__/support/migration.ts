@@ -9,6 +9,7 @@ import type pg from 'pg';
 
 const read = (...path: string[]): string => readFileSync(join(__dirname, ...path), 'utf8');
 const TEMPLATES = '../../crates/core/src/source/migration';
+const STATEMENTS = '../../crates/core/src/source/outbox';
 
 /** What an application calls a table, and those columns that it calls differently. */
 export interface MappedTable {
@@ -32,8 +33,8 @@ function fill(template: string, mapping: Mapping): string {
 
 export const installSql = (mapping: Mapping = {}): string => fill(read(TEMPLATES, 'install.sql'), mapping);
 export const removeSql = (): string => fill(read(TEMPLATES, 'remove.sql'), {});
-export const tailSql = (mapping: Mapping = {}): string => fill(read('tail.sql'), mapping);
-export const pruneSql = (): string => fill(read('prune.sql'), {});
+export const tailSql = (mapping: Mapping = {}): string => fill(read(STATEMENTS, 'poll.sql'), mapping);
+export const pruneSql = (): string => fill(read(STATEMENTS, 'prune.sql'), {});
 
 /** `kind ref`, or the kind alone. */
 export type Note = string;

@@ -65,6 +65,8 @@ export class Native {
   failure: unknown;
   /** Objects come in full, also to who should know their number. */
   whole = false;
+  /** Nothing of an unverified token is in the cache, so nothing is told of it. */
+  careful = false;
   revoked: boolean | null = false;
   payload: object | null = null;
   denied: string | null = null;
@@ -118,6 +120,9 @@ export class Native {
         const found = id === null || this.denied !== null ? undefined : this.kept.get(id.toLowerCase());
         await this.gate;
         if (this.failure !== undefined) throw this.failure;
+        if (this.careful && token !== null && this.payload === null) {
+          return [null, null, null, null, checkToken ? (tokenId ?? jti) : null, id];
+        }
         const missing = id !== null && found === undefined ? 'unknown' : null;
         return [
           checkToken ? this.revoked : null,

@@ -25,7 +25,8 @@ use crate::base::key::{Key, Namespace};
 use crate::cache::Effect;
 use crate::cache::entry::{Stored, encode};
 use crate::cache::policy::{SCHEMA, Subject};
-use crate::source::{Batch, Event, EventKind, outbox};
+use crate::source::outbox::{self, Cursor};
+use crate::source::{Event, EventKind};
 use crate::store::{Op, Reply, Store};
 
 use super::Core;
@@ -35,9 +36,7 @@ use super::rbac::RbacTarget;
 const LEASE_LOOKS: u64 = 2;
 const LEASE_LEAST_MS: u64 = 400;
 /// Life of the cursor: as long as events are kept.
-const CURSOR_MS: u64 = outbox::KEPT_MS as u64;
-/// A cursor of this age may already be missing events.
-const TOO_OLD_MS: f64 = outbox::KEPT_MS * 0.9;
+const CURSOR_MS: u64 = outbox::KEPT_MS;
 /// Keys of one invalidation.
 const CHUNK: usize = 500;
 /// Pause after a look that failed.
@@ -78,6 +77,8 @@ pub(super) struct TailState {
     role: AtomicU8,
     lag_ms: AtomicU64,
     cursor: Mutex<Option<Cursor>>,
+    /// This instance's lease as it stands in the store.
+    lease: Mutex<Option<Bytes>>,
     /// Woken by notifications of the source.
     wake: Arc<Notify>,
 }
@@ -92,33 +93,18 @@ impl TailState {
     }
 }
 
-/// A look that was dealt with.
-#[derive(Clone, Debug, PartialEq)]
-struct Cursor {
-    snapshot: String,
-    at_ms: f64,
+fn cursor_payload(cursor: &Cursor) -> Bytes {
+    format!("{} {}", cursor.server, cursor.snapshot).into()
 }
 
-impl Cursor {
-    fn payload(&self) -> Bytes {
-        format!("{} {}", self.at_ms as u64, self.snapshot).into()
-    }
-
-    fn parse(payload: &[u8]) -> Option<Self> {
-        let (at, snapshot) = std::str::from_utf8(payload).ok()?.split_once(' ')?;
-        outbox::bounds(snapshot)?;
-        Some(Self { snapshot: snapshot.to_owned(), at_ms: at.parse::<u64>().ok()? as f64 })
-    }
-
-    /// Whether events may be missing between this cursor and a look that came after it: too long ago, or of a
-    /// database that has counted less far.
-    fn is_lost(&self, batch: &Batch) -> bool {
-        let backwards = match (outbox::bounds(&self.snapshot), outbox::bounds(&batch.snapshot)) {
-            (Some((_, before)), Some((_, now))) => now < before,
-            _ => true,
-        };
-        backwards || batch.at_ms - self.at_ms > TOO_OLD_MS
-    }
+fn parse_cursor(payload: &[u8]) -> Option<Cursor> {
+    let (server, snapshot) = std::str::from_utf8(payload).ok()?.split_once(' ')?;
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let mut parts = snapshot.split(':');
+    let bounds = parts.by_ref().take(2).filter(|part| digits(part)).count() == 2;
+    let list = parts.next()?;
+    let whole = bounds && parts.next().is_none() && (list.is_empty() || list.split(',').all(digits));
+    (whole && digits(server)).then(|| Cursor { snapshot: snapshot.to_owned(), server: server.to_owned() })
 }
 
 /// The task that waits for notifications; ends with this.
@@ -137,11 +123,13 @@ impl Core {
             return;
         }
         self.cache.ready().await;
-        let mut lease = None;
         let mut listening: Option<Listening> = None;
         let mut looks = 0_u64;
         loop {
-            let role = self.elect(&mut lease).await;
+            if self.closing() {
+                return;
+            }
+            let role = self.elect().await;
             self.tail.role.store(role as u8, Ordering::Relaxed);
             let mut pause_ms = self.settings.tail.poll_ms;
             if role == Role::Following {
@@ -160,7 +148,7 @@ impl Core {
                             "the outbox cannot be followed; is it installed (bcos-cache migrate --apply)?"
                         );
                         // Somebody else may be able to.
-                        self.resign(&mut lease).await;
+                        self.resign_tail().await;
                         pause_ms = FAILED_MS.max(pause_ms);
                     }
                 }
@@ -198,13 +186,13 @@ impl Core {
     }
 
     /// Gets or keeps the lease, or reads the leader's cursor.
-    async fn elect(&self, lease: &mut Option<Bytes>) -> Role {
+    async fn elect(&self) -> Role {
+        let held = self.tail.lease.lock().take();
         if !matches!(self.cache.store, Store::Valkey(_)) || !self.cache.available() {
-            *lease = None;
             return Role::Alone;
         }
         let (key, ttl_ms) = (self.tail_key("lead"), self.lease_ms());
-        let (claim, mine) = match lease.take() {
+        let (claim, mine) = match held {
             // The same bytes again: only their end moves, and only while they are still there.
             Some(mine) => (Op::Swap { key, expected: mine.clone(), value: mine.clone(), ttl_ms }, mine),
             None => {
@@ -216,14 +204,14 @@ impl Core {
         let replies = self.cache.exec(vec![claim, Op::Get(cursor.clone())]).await;
         let stored = match replies.get(1) {
             Some(Ok(Reply::Bytes(bytes))) => match Stored::read(&cursor, SCHEMA, bytes.as_ref()) {
-                Stored::Entry { payload, .. } => Cursor::parse(&payload),
+                Stored::Entry { payload, .. } => parse_cursor(&payload),
                 _ => None,
             },
             _ => None,
         };
         match replies.first() {
             Some(Ok(Reply::Done(true))) => {
-                *lease = Some(mine);
+                *self.tail.lease.lock() = Some(mine);
                 if self.tail.role() != Role::Leading {
                     // The leader before knew best how far it came.
                     *self.tail.cursor.lock() = stored;
@@ -240,8 +228,10 @@ impl Core {
         }
     }
 
-    async fn resign(&self, lease: &mut Option<Bytes>) {
-        if let Some(expected) = lease.take() {
+    /// Gives the lease back, so that nobody has to wait for its end.
+    pub(super) async fn resign_tail(&self) {
+        let held = self.tail.lease.lock().take();
+        if let Some(expected) = held {
             self.cache.exec(vec![Op::Release { key: self.tail_key("lead"), expected }]).await;
         }
     }
@@ -249,12 +239,11 @@ impl Core {
     /// One look at the outbox, and what follows from it.
     async fn look(&self) -> Result<(), Error> {
         let cursor = self.tail.cursor.lock().clone();
-        let snapshot = cursor.as_ref().map(|cursor| cursor.snapshot.clone());
         self.telemetry.tail_polls.up();
-        let mut batch = self.source.committed_since(snapshot).await?;
-        if cursor.as_ref().is_none_or(|cursor| cursor.is_lost(&batch)) {
-            // Nobody knows what was missed: every context is void, and all that is kept is gone through.
-            batch = self.source.committed_since(None).await?;
+        let mut batch = self.source.committed_since(cursor).await?;
+        if batch.reset {
+            // Nobody knows what was missed: every context is void, and what no epoch voids is gone through.
+            batch.events.extend(self.source.kept_events().await?);
             batch.events.push(Event { kind: EventKind::All, id: String::new() });
         }
         let mut voided = Vec::with_capacity(batch.events.len() * 2);
@@ -272,15 +261,14 @@ impl Core {
             self.cache.invalidate(chunk.to_vec()).await?;
         }
         if !batch.events.is_empty() {
-            self.tail.lag_ms.store(batch.lag_ms.max(0.0) as u64, Ordering::Relaxed);
+            self.tail.lag_ms.store(batch.lag_ms.max(0) as u64, Ordering::Relaxed);
         }
-        let cursor = Cursor { snapshot: batch.snapshot, at_ms: batch.at_ms };
         if self.tail.role() == Role::Leading {
             let key = self.tail_key("cursor");
-            let value = encode(&key, Kind::Value, SCHEMA, jitter::token(), &cursor.payload());
+            let value = encode(&key, Kind::Value, SCHEMA, jitter::token(), &cursor_payload(&batch.cursor));
             self.cache.exec(vec![Op::Put { key, value, ttl_ms: CURSOR_MS }]).await;
         }
-        *self.tail.cursor.lock() = Some(cursor);
+        *self.tail.cursor.lock() = Some(batch.cursor);
         Ok(())
     }
 
@@ -302,19 +290,26 @@ impl Core {
 mod tests {
     use super::*;
 
-    fn batch(snapshot: &str, at_ms: f64) -> Batch {
-        Batch { snapshot: snapshot.into(), at_ms, lag_ms: 0.0, events: Vec::new() }
-    }
-
     #[test]
-    fn a_cursor_survives_the_store_and_knows_when_it_is_lost() {
-        let cursor = Cursor { snapshot: "10:20:12,15".into(), at_ms: 1_000.0 };
-        assert_eq!(Cursor::parse(&cursor.payload()), Some(cursor.clone()));
-        for hostile in ["", "x", "1 ", "1 a:b:", "1 10", "-1 10:20:"] {
-            assert_eq!(Cursor::parse(hostile.as_bytes()), None, "{hostile}");
+    fn a_cursor_survives_the_store_and_nothing_else_does() {
+        for list in ["", "12", "12,15"] {
+            let cursor = Cursor { snapshot: format!("10:20:{list}"), server: "123".into() };
+            assert_eq!(parse_cursor(&cursor_payload(&cursor)), Some(cursor));
         }
-        assert!(!cursor.is_lost(&batch("11:20:", 2_000.0)));
-        assert!(cursor.is_lost(&batch("3:4:", 2_000.0)), "another database");
-        assert!(cursor.is_lost(&batch("11:21:", 1_000.0 + outbox::KEPT_MS)), "too long ago");
+        for hostile in [
+            "",
+            "x",
+            "1 ",
+            "1 a:b:",
+            "1 10",
+            "1 10:20",
+            "-1 10:20:",
+            "1 10:20:x",
+            "1 10:20:1,",
+            "1 10:20:1:2",
+            " 10:20:",
+        ] {
+            assert_eq!(parse_cursor(hostile.as_bytes()), None, "{hostile}");
+        }
     }
 }

@@ -20,8 +20,13 @@ const LIMIT_MS: u64 = 60_000;
 
 /// The SQL that installs the outbox, or removes it.
 pub fn sql(names: &dyn Names, remove: bool) -> String {
-    let mut rest = if remove { REMOVE } else { INSTALL };
-    let mut out = String::with_capacity(rest.len() * 2);
+    fill(if remove { REMOVE } else { INSTALL }, names)
+}
+
+/// Puts names into a template: `{table}` and `{table.column}`.
+pub(super) fn fill(template: &str, names: &dyn Names) -> String {
+    let mut rest = template;
+    let mut out = String::with_capacity(template.len() * 2);
     while let Some((before, after)) = rest.split_once('{') {
         out.push_str(before);
         let Some((name, after)) = after.split_once('}') else { break };

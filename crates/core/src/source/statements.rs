@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{outbox, rbac_texts};
+use super::{migration, outbox, rbac_texts};
 
 /// The statements of the product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub enum Statement {
     RbacContext,
     /// What was committed since the last look.
     TailPoll,
+    /// What is kept of users and tokens.
+    TailKept,
     /// Removes what everybody has seen.
     TailPrune,
     /// Installs or removes the outbox.
@@ -34,7 +36,7 @@ pub enum Statement {
 
 impl Statement {
     /// All statements, in the order of their counters.
-    pub const ALL: [Statement; 10] = [
+    pub const ALL: [Statement; 11] = [
         Statement::Ping,
         Statement::TokenIsBlacklisted,
         Statement::BlacklistToken,
@@ -43,6 +45,7 @@ impl Statement {
         Statement::RbacParts,
         Statement::RbacContext,
         Statement::TailPoll,
+        Statement::TailKept,
         Statement::TailPrune,
         Statement::Migrate,
     ];
@@ -58,6 +61,7 @@ impl Statement {
             Statement::RbacParts => "rbac_parts",
             Statement::RbacContext => "rbac_context",
             Statement::TailPoll => "tail_poll",
+            Statement::TailKept => "tail_kept",
             Statement::TailPrune => "tail_prune",
             Statement::Migrate => "migrate",
         }
@@ -123,7 +127,8 @@ fn text(statement: Statement, names: &dyn Names) -> String {
         Statement::UserByEmail => user(names, &format!("{} = $1", names.column("users", "email"))),
         Statement::RbacParts => rbac_texts::parts(names),
         Statement::RbacContext => rbac_texts::context(names),
-        Statement::TailPoll => outbox::POLL.into(),
+        Statement::TailPoll => migration::fill(outbox::POLL, names),
+        Statement::TailKept => outbox::KEPT.into(),
         Statement::TailPrune => outbox::PRUNE.into(),
         // Many statements; see `migration`.
         Statement::Migrate => String::new(),

@@ -5,6 +5,7 @@
 -- after an upgrade of bcos-cache, a change of the mapped names, or a new partition: it replaces what is there. It is one
 -- transaction; it waits at most 5 s for each table and then gives up without having changed anything. Before a mapped
 -- column is renamed or dropped, run remove.sql: the functions name the columns, and writes to that table would fail.
+-- Whoever runs it through a driver ends the transaction that an error leaves open (ROLLBACK, or a closed connection).
 --
 -- Writers need no rights here: the trigger functions run with the rights of the role that ran this. Nobody is granted
 -- anything. A cache that connects as another role needs
@@ -139,13 +140,12 @@ BEGIN
       mapped.id, mapped.relation, mapped.notes);
 
     -- An UPDATE is judged by counting: an id has changed if one of its contents is not as often in the new image as in
-    -- the old one. Unlike a join of both images this is right for every plan, and the plan that is kept was made for
-    -- the session's first statement, which may have been small. Contents are compared as text, because not every type
-    -- can be compared, and some call different values equal.
+    -- the old one. Unlike a join of both images this is quick with every plan, and a session keeps the plan of its first
+    -- statement, which may have been small: joining 20,000 rows with it takes over a minute. Contents are compared as
+    -- text, because not every type can be compared, and some call different values equal.
     EXECUTE format($function$
 CREATE OR REPLACE FUNCTION bcos_cache.%1$I() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
-#variable_conflict use_column
 BEGIN
   IF TG_OP = 'UPDATE' THEN
     WITH changed AS MATERIALIZED (

@@ -3,7 +3,7 @@
 -- dropped. Set CACHE_TAIL_ENABLED=false first: a tailer whose outbox is gone reports errors.
 --
 -- Run it as the role that ran install.sql. One transaction: it waits at most 5 s for each table and then gives up
--- without having changed anything.
+-- without having changed anything. Through a driver: ROLLBACK after an error.
 --
 -- Invariant: only objects of install.sql are dropped; anything else in the schema makes it fail as a whole.
 

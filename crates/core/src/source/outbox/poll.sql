@@ -11,6 +11,7 @@
 --                   No $1; another server; $1 from the future (an older copy); notes after $1 were already pruned; more
 --                   events than an answer holds
 --   kinds, refs text[]   the distinct events, in pairs: user, role, tree, token, all
+--   lag_ms bigint   age of the oldest of them; 0 without any
 -- Run it outside of a transaction block. After a lost connection pass NULL for $2 or, to be safe from a crash that took
 -- transactions back, for $1.
 WITH fresh AS (
@@ -49,5 +50,6 @@ SELECT
     )
     OR count(*) > 100000 AS reset,
   coalesce(array_agg(kind), ARRAY[]::text[]) AS kinds,
-  coalesce(array_agg(ref), ARRAY[]::text[]) AS refs
+  coalesce(array_agg(ref), ARRAY[]::text[]) AS refs,
+  coalesce((SELECT floor(extract(epoch FROM clock_timestamp() - min(at)) * 1000) FROM fresh), 0)::bigint AS lag_ms
 FROM events
