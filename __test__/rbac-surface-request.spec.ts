@@ -24,7 +24,7 @@ let engine: api.Engine;
 beforeEach(() => {
   native = new Native();
   native.set(plain());
-  engine = new Engine(native, { userClaims: ['user_id', 'sub'] });
+  engine = new Engine(native);
 });
 
 describe('authorizeRequest', () => {
@@ -223,17 +223,6 @@ describe('authorizeRequest', () => {
     expect(await ask({ token, verify: () => polluted })).toMatchObject({ reason: 'token_mismatch' });
     native.payload = polluted;
     expect(await ask({ token })).toMatchObject({ reason: 'token_mismatch' });
-  });
-
-  it.each([
-    [{}, {}, ['user_id', 'userId', 'sub']],
-    [{ JWT_USER_CLAIMS: 'uid, sub' }, {}, ['uid', 'sub']],
-    [{ JWT_USER_CLAIMS: '' }, {}, ['user_id', 'userId', 'sub']],
-    [{ JWT_USER_CLAIMS: 'uid' }, { jwtUserClaims: ['https://x/uid'] }, ['https://x/uid']],
-    [{}, { jwtUserClaims: 'a,b' }, ['a', 'b']],
-  ])('with %j and %j a user is named by %j', (variables, options, userClaims) => {
-    const { configured } = load('./dist/configured.js') as typeof import('../lib/configured.js');
-    expect(configured(JSON.stringify(variables), JSON.stringify(options))).toEqual({ userClaims });
   });
 
   it('what verify throws is the cause, whatever it is', async () => {

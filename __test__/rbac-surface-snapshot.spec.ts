@@ -13,7 +13,7 @@ let engine: api.Engine;
 beforeEach(() => {
   native = new Native();
   native.set(plain());
-  engine = new Engine(native, { userClaims: ['user_id', 'sub'] });
+  engine = new Engine(native);
 });
 afterEach(() => {
   vi.useRealTimers();
@@ -118,7 +118,7 @@ describe('a request snapshot', () => {
   });
 
   it('is of one request, one engine and one user', async () => {
-    const other = new Engine(native, { userClaims: [] });
+    const other = new Engine(native);
     native.whole = true;
     native.set(plain({ user_id: OTHER }));
     const request = (name: string) =>

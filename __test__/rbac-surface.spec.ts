@@ -13,7 +13,7 @@ let engine: api.Engine;
 beforeEach(() => {
   native = new Native();
   native.set(plain());
-  engine = new Engine(native, { userClaims: ['user_id', 'sub'] });
+  engine = new Engine(native);
 });
 afterEach(() => {
   vi.restoreAllMocks();

@@ -148,7 +148,7 @@ describe.each(stores.filter(({ shared, clustered }) => shared && !clustered))(
       );
       // The first call wakes the worker: on a busy machine it may leave before the last one was made.
       const usual = trips.sort((one, other) => one - other)[TRIES >> 1];
-      expect([usual, (trips.at(-1) ?? 0) <= 3]).toEqual([1, true]);
+      expect(usual, String(trips)).toBe(1);
     });
   },
 );

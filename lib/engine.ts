@@ -7,7 +7,6 @@
 import type * as Public from '../index.js';
 import { abortable, type CallOptions, check, deadline, json, optionalText, text, time } from './arguments.js';
 import { authorize, type Port } from './authorize.js';
-import type { Configured } from './configured.js';
 import { hasPermission, scopeOf } from './contexts.js';
 import { InvalidArgumentError } from './errors.js';
 import { Loader } from './loader.js';
@@ -29,13 +28,13 @@ export class Engine implements Public.Engine {
   readonly #port: Port;
   #closing: Promise<void> | undefined;
 
-  constructor(native: NativeEngine, { userClaims }: Configured) {
+  constructor(native: NativeEngine) {
     this.#native = native;
     this.#hot = native.hot();
     const rbac = new Rbac(native, this.#hot, this.#objects);
     this.#rbac = rbac;
     this.#port = {
-      userClaims,
+      userClaims: native.userClaims(),
       answers: (question, options) => rbac.answers(question, options),
       verify: (token, verify, options) => this.verifyTokenCached(token, verify, options),
       context: (userId, options) => rbac.context(userId, options),

@@ -5,31 +5,24 @@
 
 import type * as Public from '../index.js';
 import { json } from './arguments.js';
-import { configured } from './configured.js';
 import { Engine } from './engine.js';
-import { binding, type NativeEngine, variables } from './native.js';
+import { binding, variables } from './native.js';
 
-/** What this copy of the module configured the default engine with. */
-let defaultOptions = '{}';
 let defaultEngine: Engine | undefined;
 
 /** Makes an engine of its own. */
 export function createEngine(options?: Public.EngineOptions): Engine {
-  const given = optionsJson(options);
-  const seen = variables();
-  return new Engine(binding.createEngine(seen, given), configured(seen, given));
+  return new Engine(binding.createEngine(variables(), optionsJson(options)));
 }
 
 /** Sets the options of the default engine. */
 export function configure(options: Public.EngineOptions): void {
-  const given = optionsJson(options);
-  binding.configure(variables(), given);
-  defaultOptions = given;
+  binding.configure(variables(), optionsJson(options));
 }
 
 /** The default engine. The native one is shared by every copy of this module; this wrapper is not. */
 export function getEngine(): Engine {
-  defaultEngine ??= wrapped(binding.defaultEngine(variables()));
+  defaultEngine ??= new Engine(binding.defaultEngine(variables()));
   return defaultEngine;
 }
 
@@ -38,13 +31,9 @@ export async function closeDefault(options?: Public.CloseOptions): Promise<void>
   if (defaultEngine === undefined) {
     const native = binding.existingEngine();
     if (native === null) return;
-    defaultEngine = wrapped(native);
+    defaultEngine = new Engine(native);
   }
   await defaultEngine.close(options);
-}
-
-function wrapped(native: NativeEngine): Engine {
-  return new Engine(native, configured(variables(), defaultOptions));
 }
 
 /** `undefined` means "not given", in options as everywhere; `null` is reported by the native side. */

@@ -71,6 +71,8 @@ export class Native {
   payload: object | null = null;
   denied: string | null = null;
   role: Reply = null;
+  /** Claims that may hold the user id. */
+  claims: readonly string[] = ['user_id', 'sub'];
   #serial = 0;
 
   set(context: api.UserContext, scopes: Record<string, string> = {}): void {
@@ -90,6 +92,10 @@ export class Native {
     if (this.failure !== undefined) throw this.failure;
     if (found === undefined) throw new api.NotFoundError('none', { field: 'userId', reason: 'unknown' });
     return full || this.whole ? [found.serial, found.text] : found.serial;
+  }
+
+  userClaims(): readonly string[] {
+    return this.claims;
   }
 
   hot(): object {
@@ -158,5 +164,5 @@ function claimsIn(token: string | null): { jti?: string; user_id?: string } {
 export const verify = (token: string) => ({ ...claimsIn(token), verified: true });
 
 export const { Engine } = load('./dist/engine.js') as {
-  Engine: new (native: Native, configured: { userClaims: readonly string[] }) => api.Engine;
+  Engine: new (native: Native) => api.Engine;
 };

@@ -92,6 +92,12 @@ impl NativeEngine {
         self.engine.core().cache.available()
     }
 
+    /// The claims that may hold a user's id, in the order they are tried.
+    #[napi(catch_unwind)]
+    pub fn user_claims(&self) -> Vec<String> {
+        self.engine.core().settings.jwt.user_claims.clone()
+    }
+
     /// Metrics as JSON.
     #[napi(catch_unwind)]
     pub fn metrics(&self) -> String {
