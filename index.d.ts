@@ -643,6 +643,8 @@ export interface Engine {
   scopeOf(context: UserContext, permission?: string | undefined): Scope;
   /** See {@link withRequestSnapshot}. */
   withRequestSnapshot<T>(fn: () => T | PromiseLike<T>): Promise<T>;
+  /** See {@link redisCacheService}. */
+  readonly redisCacheService: RedisCacheService;
   /** See {@link invalidateUserContext}. */
   invalidateUserContext(
     userId: string,
@@ -752,6 +754,7 @@ export interface NearUsage {
 
 /** Namespaces that have counters. */
 export type Namespace =
+  | 'cache'
   | 'token_bl'
   | 'user_basic'
   | 'jwt_payload'
@@ -1686,3 +1689,57 @@ export function authorizeRequest<T extends object = JWTPayload>(
   request: AuthorizeRequest<T>,
   options?: CallOptions | undefined,
 ): Promise<AuthorizeResult<T>>;
+
+// -----------------------------------------------------------------------------------------------------------
+// Values of the application
+// -----------------------------------------------------------------------------------------------------------
+
+/**
+ * Values of your own under keys of your own: `cache:{key}` in the store. The first verbs of the service that S5
+ * describes. A value is anything JSON carries except `null`, which could not be told from a miss; it comes back
+ * frozen and in the form JSON gives it, the first time and later alike.
+ *
+ * ```ts
+ * const sources = await redisCacheService.getOrSet('data-sources', () => db.select().from(dataSources), 300);
+ * await redisCacheService.del('data-sources'); // after the commit of a change
+ * ```
+ */
+export interface RedisCacheService {
+  /**
+   * @returns `null` when nothing is stored or the store cannot be asked. `T` is not checked. (S5)
+   */
+  get<T = unknown>(key: string, options?: CallOptions | undefined): Promise<T | null>;
+  /**
+   * Stores a value for `ttlSeconds` (above 0, at most 30 days), over whatever is there. Loads of {@link getOrSet}
+   * that began before do not replace it.
+   *
+   * @returns whether it is stored now: `false` without a store, while it cannot be reached, and for more than 1 MiB
+   * of JSON. The old value is void in every case.
+   * @throws {StoreUnavailableError} `E_STORE_UNAVAILABLE` when it could be neither stored nor queued. (S5)
+   */
+  set(key: string, value: unknown, ttlSeconds: number, options?: CallOptions | undefined): Promise<boolean>;
+  /**
+   * Makes a value void for every process: nothing computed before it resolved as acknowledged is stored or given
+   * afterwards.
+   *
+   * @throws {StoreUnavailableError} `E_STORE_UNAVAILABLE` when it could be neither applied nor queued. (S5)
+   */
+  del(key: string, options?: CallOptions | undefined): Promise<InvalidationResult>;
+  /**
+   * The stored value, else what `compute` returns, stored for `ttlSeconds`.
+   *
+   * @param compute runs on the calling thread and keeps its `AsyncLocalStorage`; at most once at a time per key,
+   * over all processes that share the store (one that takes longer than `cacheFlightWaitMs` may be joined by
+   * others, which then compute for themselves). What it throws reaches every waiting caller unchanged, is not
+   * cached and not retried. More than 1 MiB of JSON is returned and not stored. (S5)
+   */
+  getOrSet<T>(
+    key: string,
+    compute: () => T | Promise<T>,
+    ttlSeconds: number,
+    options?: CallOptions | undefined,
+  ): Promise<T>;
+}
+
+/** The service of the default engine. (S5) */
+export declare const redisCacheService: RedisCacheService;

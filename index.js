@@ -44,6 +44,8 @@ exports.Scope = api.Scope;
 exports.withRequestSnapshot = api.withRequestSnapshot;
 exports.authorizeRequest = api.authorizeRequest;
 
+exports.redisCacheService = api.redisCacheService;
+
 exports.BcosCacheError = api.BcosCacheError;
 exports.ConfigError = api.ConfigError;
 exports.InvalidArgumentError = api.InvalidArgumentError;

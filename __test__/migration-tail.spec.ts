@@ -1,7 +1,7 @@
 /**
- * Reading what the migration's triggers write: the statement `source/outbox/poll.sql`. Not about the tailer that runs it, nor
- * about cursors that are too old (`migration-prune.spec.ts`). Invariant: every committed note is answered exactly once, by the first call that begins after
- * its commit, or the call says that everything must be voided.
+ * Reading what the migration's triggers write: the statement `source/outbox/poll.sql`. Not about the tailer that runs
+ * it, nor about cursors that are too old (`migration-prune.spec.ts`). Invariant: every committed note is answered
+ * exactly once, by the first call that begins after its commit, or the call says that everything must be voided.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';

@@ -86,6 +86,9 @@ it('every asynchronous function of the package is in the table that the outages 
     'isRedisAvailable',
     'getMetrics',
     'metricsText',
+    'hasPermission',
+    'scopeOf',
+    'Scope',
   ];
   const other = ['setLogger', 'close'];
   const exported = Object.entries(api)

@@ -15,6 +15,7 @@ import type { Hot, InvalidationReply, NativeEngine, ObjectReply } from './native
 import { Objects } from './objects.js';
 import { Rbac } from './rbac.js';
 import { withRequestSnapshot } from './snapshot.js';
+import { Values } from './values.js';
 
 /** Longest wait of `close()` for running calls, in milliseconds. */
 const DRAIN_MS = 5_000;
@@ -26,6 +27,7 @@ export class Engine implements Public.Engine {
   readonly #loader = new Loader();
   readonly #rbac: Rbac;
   readonly #port: Port;
+  readonly redisCacheService: Public.RedisCacheService;
   #closing: Promise<void> | undefined;
 
   constructor(native: NativeEngine) {
@@ -33,6 +35,7 @@ export class Engine implements Public.Engine {
     this.#hot = native.hot();
     const rbac = new Rbac(native, this.#hot, this.#objects);
     this.#rbac = rbac;
+    this.redisCacheService = new Values(native, this.#objects, this.#loader);
     this.#port = {
       userClaims: native.userClaims(),
       answers: (question, options) => rbac.answers(question, options),
@@ -202,7 +205,7 @@ export class Engine implements Public.Engine {
         found: (serial, written) => this.#objects.of(written === undefined ? serial : [serial, written]),
         load: () => verify(given),
         encode: (loaded) => json('the result of verify', loaded),
-        end: (lead, written) => this.#native.endJwt(lead, written) as Promise<unknown>,
+        end: (lead, written) => this.#native.endLead(lead, written) as Promise<unknown>,
         decode: (written, serial) => this.#objects.parse(serial, written),
       },
       options,

@@ -79,6 +79,16 @@ export const invalidateAllRolePermissions: typeof Public.invalidateAllRolePermis
 );
 export const authorizeRequest: typeof Public.authorizeRequest = delegate('authorizeRequest');
 
+/** The service of the default engine; an engine that cannot be made is a rejection. */
+export const redisCacheService: typeof Public.redisCacheService = {
+  get: async (key, options) => getEngine().redisCacheService.get(key, options),
+  set: async (key, value, ttlSeconds, options) =>
+    getEngine().redisCacheService.set(key, value, ttlSeconds, options),
+  del: async (key, options) => getEngine().redisCacheService.del(key, options),
+  getOrSet: async (key, compute, ttlSeconds, options) =>
+    getEngine().redisCacheService.getOrSet(key, compute, ttlSeconds, options),
+};
+
 // These need no engine.
 export const hasPermission: typeof Public.hasPermission = contexts.hasPermission;
 export const scopeOf: typeof Public.scopeOf = contexts.scopeOf as unknown as typeof Public.scopeOf;

@@ -36,7 +36,8 @@ export class Objects {
   parse(serial: number, text: string, made?: (value: object) => void): object {
     const known = this.#kept.get(serial);
     if (known !== undefined) return known.value;
-    const value = freeze(JSON.parse(text) as object);
+    const parsed = JSON.parse(text) as object;
+    const value = typeof parsed === 'object' && parsed !== null ? freeze(parsed) : parsed;
     made?.(value);
     if (serial > 0 && text.length <= BUDGET_CHARACTERS) {
       this.#kept.set(serial, { value, characters: text.length });

@@ -116,9 +116,7 @@ impl NativeEngine {
     pub(super) fn submit(&self, env: Env, request: Request, deadline_ms: u64) -> napi::Result<Raw> {
         let queue = Queue::of(env.raw())?;
         // SAFETY: the environment of this very call.
-        let (ticket, promise) = unsafe { queue.promise(env.raw()) };
-        self.engine.submit(request, deadline_ms, ticket);
-        Ok(Raw(promise))
+        Ok(Raw(unsafe { queue.submit(env.raw(), &self.engine, request, deadline_ms) }))
     }
 }
 

@@ -135,9 +135,7 @@ unsafe fn submit(
             let (mut given, mut limit) = (false, 0.0);
             sys::napi_get_value_bool(env, full, &mut given);
             sys::napi_get_value_double(env, ms, &mut limit);
-            let (ticket, promise) = bound.queue.promise(env);
-            bound.engine.submit(request(bound, text, given), deadline(limit), ticket);
-            Ok(promise)
+            Ok(bound.queue.submit(env, &bound.engine, request(bound, text, given), deadline(limit)))
         })
     }
 }
@@ -257,9 +255,7 @@ unsafe extern "C" fn authorize(env: sys::napi_env, info: sys::napi_callback_info
                 },
                 full: given,
             };
-            let (ticket, promise) = bound.queue.promise(env);
-            bound.engine.submit(Request::Authorize(Box::new(asked)), deadline(limit), ticket);
-            Ok(promise)
+            Ok(bound.queue.submit(env, &bound.engine, Request::Authorize(Box::new(asked)), deadline(limit)))
         })
     }
 }

@@ -7,7 +7,7 @@ use napi_derive::napi;
 
 use super::Raw;
 use super::engine::NativeEngine;
-use crate::bridge::args::{Text, deadline};
+use crate::bridge::args::{Text, deadline, whole};
 use crate::bridge::queue::Queue;
 
 /// Time for the locks that a trigger needs.
@@ -112,8 +112,49 @@ impl NativeEngine {
 
     /// Ends a load: the payload's JSON, or null when the loader failed.
     #[napi(catch_unwind)]
-    pub fn end_jwt(&self, env: Env, lead: f64, json: Option<String>) -> napi::Result<Raw> {
-        self.submit(env, Request::EndJwt { lead: lead as u64, json }, 0)
+    pub fn end_lead(&self, env: Env, lead: f64, json: Option<String>) -> napi::Result<Raw> {
+        self.submit(env, Request::EndLead { lead: lead as u64, json }, 0)
+    }
+
+    /// null, serial, or [serial, JSON]
+    #[napi(catch_unwind)]
+    pub fn cached_value(&self, env: Env, key: Text, full: bool, deadline_ms: f64) -> napi::Result<Raw> {
+        self.submit(env, Request::CachedValue { key: key.0, full }, deadline(deadline_ms))
+    }
+
+    /// As beginJwt
+    #[napi(catch_unwind)]
+    pub fn begin_value(
+        &self,
+        env: Env,
+        key: Text,
+        ttl_ms: f64,
+        full: bool,
+        deadline_ms: f64,
+    ) -> napi::Result<Raw> {
+        let id = Queue::of(env.raw())?.id();
+        let request = Request::BeginValue { key: key.0, ttl_ms: whole(ttl_ms), env: id, full };
+        self.submit(env, request, deadline(deadline_ms))
+    }
+
+    /// boolean: stored
+    #[napi(catch_unwind)]
+    pub fn set_value(
+        &self,
+        env: Env,
+        key: Text,
+        json: Text,
+        ttl_ms: f64,
+        deadline_ms: f64,
+    ) -> napi::Result<Raw> {
+        let request = Request::SetValue { key: key.0, json: json.0, ttl_ms: whole(ttl_ms) };
+        self.submit(env, request, deadline(deadline_ms))
+    }
+
+    /// [acknowledged, queued]
+    #[napi(catch_unwind)]
+    pub fn delete_value(&self, env: Env, key: Text, deadline_ms: f64) -> napi::Result<Raw> {
+        self.submit(env, Request::DeleteValue { key: key.0 }, deadline(deadline_ms))
     }
 
     /// [acknowledged, queued]

@@ -62,6 +62,11 @@ impl TypeName for Text {
 
 impl ValidateNapiValue for Text {}
 
+/// A whole number that is not negative; anything else is 0, which no caller accepts.
+pub(crate) fn whole(number: f64) -> u64 {
+    if number.is_finite() && number >= 0.0 { number as u64 } else { 0 }
+}
+
 /// A time budget in milliseconds: 0 means the default; anything that is not a number of milliseconds
 /// between 1 and 10 minutes was refused by the TypeScript side, and counts as the default here.
 pub(crate) fn deadline(ms: f64) -> u64 {

@@ -23,3 +23,4 @@ pub mod rbac;
 pub mod source;
 pub mod store;
 pub mod telemetry;
+pub mod values;

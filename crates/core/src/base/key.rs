@@ -30,13 +30,15 @@ pub enum Namespace {
     OrganizationTree,
     /// `rbac_epoch:all`: the version that every part of a context must carry.
     RbacEpoch,
+    /// `cache:{key}`: a value of the application.
+    Value,
     /// `tail:...`: who follows the outbox, and up to where.
     Tail,
 }
 
 impl Namespace {
     /// All namespaces, in the order of their counters.
-    pub const ALL: [Namespace; 10] = [
+    pub const ALL: [Namespace; 11] = [
         Namespace::TokenBlacklist,
         Namespace::UserBasic,
         Namespace::JwtPayload,
@@ -46,6 +48,7 @@ impl Namespace {
         Namespace::RolePermissions,
         Namespace::OrganizationTree,
         Namespace::RbacEpoch,
+        Namespace::Value,
         Namespace::Tail,
     ];
 
@@ -61,6 +64,7 @@ impl Namespace {
             Namespace::RolePermissions => "role_perms",
             Namespace::OrganizationTree => "org_tree",
             Namespace::RbacEpoch => "rbac_epoch",
+            Namespace::Value => "cache",
             Namespace::Tail => "tail",
         }
     }

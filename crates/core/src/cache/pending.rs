@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::base::key::Key;
@@ -64,6 +65,17 @@ impl Pending {
         self.count.load(Ordering::SeqCst) > 0 && self.map.lock().effects.contains_key(key)
     }
 
+    /// The value that waits to be stored over `key`: what this process knows better than the store.
+    pub fn mark(&self, key: &Key) -> Option<Bytes> {
+        if self.is_empty() {
+            return None;
+        }
+        match self.map.lock().effects.get(key) {
+            Some((_, Effect::Mark { payload, .. })) => Some(payload.clone()),
+            _ => None,
+        }
+    }
+
     /// At most `limit` of them, to be sent again.
     pub fn some(&self, limit: usize) -> Vec<(Key, Ticket, Effect)> {
         let map = self.map.lock();
@@ -100,6 +112,10 @@ mod tests {
         assert!(pending.contains(&key));
         pending.done(&key, second);
         assert!(pending.is_empty());
+        assert_eq!(pending.mark(&key), None);
+        let mark = Effect::Mark { payload: Bytes::from_static(b"1"), ttl_ms: 1 };
+        pending.add(&key, mark).expect("room");
+        assert_eq!(pending.mark(&key), Some(Bytes::from_static(b"1")));
     }
 
     #[test]

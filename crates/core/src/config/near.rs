@@ -153,11 +153,11 @@ mod tests {
         for (typed, expected) in [
             (
                 json!({ "user": {} }),
-                "option near.user is not accepted: token_bl, user_basic, user_email, jwt_payload, user_context, role_perms or org_tree.".to_owned(),
+                "option near.user is not accepted: token_bl, user_basic, user_email, jwt_payload, user_context, role_perms, org_tree or cache.".to_owned(),
             ),
             (
                 json!({ "userBasic": {} }),
-                "option near.userBasic is not accepted: token_bl, user_basic, user_email, jwt_payload, user_context, role_perms or org_tree. Did you mean user_basic?".into(),
+                "option near.userBasic is not accepted: token_bl, user_basic, user_email, jwt_payload, user_context, role_perms, org_tree or cache. Did you mean user_basic?".into(),
             ),
             (
                 json!({ "user_basic": "off" }),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -93,6 +93,7 @@ fn assemble(
         telemetry,
         leads: parking_lot::Mutex::new(HashMap::default()),
         next_lead: AtomicU64::new(0),
+        waiting: AtomicUsize::new(0),
         closing: AtomicBool::new(false),
         ended: tokio::sync::watch::Sender::new(false),
     })

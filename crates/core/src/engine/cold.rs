@@ -49,7 +49,9 @@ impl Core {
             Request::InvalidateUser { user_id } => self.invalidate_user(&user_id).await.into(),
             Request::CacheJwt { token, json } => self.cache_jwt(&token, &json).await.into(),
             Request::InvalidateJwt { jti } => self.invalidate_jwt(&jti).await.into(),
-            Request::EndJwt { lead, json } => self.end_jwt(lead, json).await.into(),
+            Request::EndLead { lead, json } => self.end_lead(lead, json).await.into(),
+            Request::SetValue { key, json, ttl_ms } => self.set_value(&key, json, ttl_ms).await.into(),
+            Request::DeleteValue { key } => self.delete_value(&key).await.into(),
             Request::UserContext { user_id, consistency, .. } => {
                 self.whole_context(&user_id, consistency, started).await
             }
@@ -63,6 +65,8 @@ impl Core {
             | Request::CachedJwt { .. }
             | Request::RolePermissions { .. }
             | Request::Authorize(_)
+            | Request::CachedValue { .. }
+            | Request::BeginValue { .. }
             | Request::BeginJwt { .. } => {
                 Outcome::Failed(Error::new(Code::Internal, "a read without its plan"))
             }
@@ -117,9 +121,8 @@ impl Core {
                     })
                     .await
             }
-            (Request::BeginJwt { env, .. }, _) => {
-                let Read::Jwt(subject) = read else { return Outcome::Nothing };
-                return self.begin_jwt(*subject, asked, *env, full, started).await;
+            (Request::BeginJwt { env, .. } | Request::BeginValue { env, .. }, _) => {
+                return self.begin_lead(read, asked, *env, full, started).await;
             }
             // A peek: what is not there is not loaded.
             _ => return Outcome::Nothing,

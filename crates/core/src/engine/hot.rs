@@ -4,6 +4,7 @@
 use crate::auth::jwt::JwtSubject;
 use crate::auth::token::{self, TokenSubject};
 use crate::auth::user::UserSubject;
+use crate::base::codec::Kind;
 use crate::base::error::Error;
 use crate::base::key::Namespace;
 use crate::cache::Found;
@@ -13,6 +14,7 @@ use crate::rbac::RoleSubject;
 use crate::rbac::subject::body;
 use crate::store::{Op, StoreResult};
 use crate::telemetry::Tier;
+use crate::values::ValueSubject;
 
 use super::authorize::AuthorizeHot;
 use super::contexts::ContextHot;
@@ -40,6 +42,7 @@ pub(super) enum Read {
     User(UserSubject),
     Jwt(Box<JwtSubject>),
     Role(RoleSubject),
+    Value(ValueSubject),
 }
 
 impl Read {
@@ -49,6 +52,7 @@ impl Read {
             Read::User(subject) => subject,
             Read::Jwt(subject) => &**subject,
             Read::Role(subject) => subject,
+            Read::Value(subject) => subject,
         }
     }
 
@@ -59,7 +63,9 @@ impl Read {
             _ if found.negative() => Outcome::Nothing,
             // A near copy was handed out with its text before; the caller asks in full if it lost it.
             _ if found.tier == Tier::Near && !full => Outcome::Object { serial: found.serial, text: None },
-            Read::User(_) => Outcome::Object { serial: found.serial, text: Some(found.payload.clone()) },
+            Read::User(_) | Read::Value(_) => {
+                Outcome::Object { serial: found.serial, text: Some(found.payload.clone()) }
+            }
             Read::Jwt(_) => {
                 Outcome::Object { serial: found.serial, text: Some(JwtSubject::json(&found.payload)) }
             }
@@ -122,6 +128,12 @@ impl Core {
             Request::RolePermissions { role_id, .. } => {
                 RoleSubject::new(keys, role_id).map(|one| Some(Read::Role(one)))
             }
+            Request::CachedValue { key, .. } => {
+                ValueSubject::new(keys, key, None).map(|one| Some(Read::Value(one)))
+            }
+            Request::BeginValue { key, ttl_ms, .. } => {
+                ValueSubject::new(keys, key, Some(*ttl_ms)).map(|one| Some(Read::Value(one)))
+            }
             Request::UserContext { user_id, consistency, full } => {
                 return self
                     .plan_context(user_id, *consistency, *full, ops, started)
@@ -158,7 +170,15 @@ impl Core {
     fn unasked(&self, read: &Read) -> Option<Found> {
         let key = read.subject().key();
         let near = match read {
-            Read::Token(_) => self.cache.near.get(key, self.cache.clock.now_ms())?,
+            Read::Token(_) => match self.cache.near.get(key, self.cache.clock.now_ms()) {
+                Some(near) => near,
+                // Revoked here, and the store has not heard of it yet: nobody else knows.
+                None => {
+                    let payload = self.cache.pending.mark(key)?;
+                    let (kind, etag, serial, tier) = (Kind::Value, 0, 0, Tier::Near);
+                    return Some(Found { kind, etag, payload, serial, tier });
+                }
+            },
             Read::User(_) => self.cache.bounded(Namespace::UserBasic, key.bytes())?,
             Read::Jwt(subject) => {
                 let near = self.cache.bounded(Namespace::JwtPayload, key.bytes())?;
@@ -169,6 +189,7 @@ impl Core {
             }
             // Without its epoch it is not known to be current.
             Read::Role(_) => return None,
+            Read::Value(_) => self.cache.bounded(Namespace::Value, key.bytes())?,
         };
         Some(Found {
             kind: near.kind,

@@ -16,17 +16,19 @@ mod contexts;
 mod gather;
 mod health;
 mod hot;
+mod leads;
 mod payloads;
 mod rbac;
 mod sampler;
 mod tail;
 mod tokens;
 mod users;
+mod values;
 mod worker;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,7 +37,6 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::auth::jwt::JwtSubject;
 use crate::base::error::{Code, Error};
 use crate::base::limits;
 use crate::cache::tiered::LoadRight;
@@ -84,8 +85,16 @@ pub enum Request {
     InvalidateJwt { jti: String },
     /// First half of `verifyTokenCached`.
     BeginJwt { token: String, env: u64, full: bool },
-    /// Second half of it: the payload, or that `verify` failed.
-    EndJwt { lead: u64, json: Option<String> },
+    /// First half of `getOrSet`.
+    BeginValue { key: String, ttl_ms: u64, env: u64, full: bool },
+    /// Second half of both: what was loaded, or that the loader failed.
+    EndLead { lead: u64, json: Option<String> },
+    /// `get` of the generic cache.
+    CachedValue { key: String, full: bool },
+    /// `set`.
+    SetValue { key: String, json: String, ttl_ms: u64 },
+    /// `del`.
+    DeleteValue { key: String },
     /// `getCachedUserContext`.
     UserContext { user_id: String, consistency: Consistency, full: bool },
     /// `getCachedRolePermissions`.
@@ -108,11 +117,22 @@ impl Request {
             | Request::CachedUser { full, .. }
             | Request::CachedJwt { full, .. }
             | Request::RolePermissions { full, .. }
+            | Request::CachedValue { full, .. }
+            | Request::BeginValue { full, .. }
             | Request::UserContext { full, .. }
             | Request::BeginJwt { full, .. } => *full,
             Request::Authorize(asked) => asked.full,
             _ => false,
         }
+    }
+}
+
+/// A request that was made and not handed over yet.
+pub struct Submission<T>(worker::Job<T>);
+
+fn refuse<T: Ticket>(jobs: Vec<worker::Job<T>>, code: Code, message: &str) {
+    for job in jobs {
+        job.ticket.settle(Outcome::Failed(Error::new(code, message)));
     }
 }
 
@@ -167,7 +187,7 @@ struct Started {
 /// A load that the JS side runs.
 struct JsLead {
     right: LoadRight,
-    subject: JwtSubject,
+    read: hot::Read,
     env: u64,
     started: Started,
 }
@@ -185,6 +205,8 @@ pub struct Core {
     /// Loads that the JS side runs, by number.
     leads: Mutex<HashMap<u64, JsLead, ahash::RandomState>>,
     next_lead: AtomicU64,
+    /// Requests in the queue, which bounds turns and not requests.
+    waiting: AtomicUsize,
     rbac: contexts::Rbac,
     tail: tail::TailState,
     started_ms: u64,
@@ -199,7 +221,7 @@ const CLOSING_MS: u64 = 500;
 /// A running engine. `T` is how the surface hears of a settled request.
 pub struct Engine<T: Ticket> {
     core: Arc<Core>,
-    queue: mpsc::Sender<worker::Job<T>>,
+    queue: mpsc::Sender<Vec<worker::Job<T>>>,
     runtime: Handle,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -239,23 +261,42 @@ impl<T: Ticket> Engine<T> {
         &self.core
     }
 
-    /// Hands a request over; the ticket hears of the outcome. Never blocks.
-    pub fn submit(&self, request: Request, deadline_ms: u64, ticket: T) {
-        if self.core.closing.load(Ordering::SeqCst) {
-            return ticket.settle(Outcome::Failed(Error::new(Code::Closed, "the engine is closed")));
-        }
+    /// A request that begins now, to be handed over with others.
+    pub fn prepare(&self, request: Request, deadline_ms: u64, ticket: T) -> Submission<T> {
         let cache = &self.core.cache;
         let started = Started { us: cache.clock.now_us(), moment: cache.flights.moment() };
-        match self.queue.try_send(worker::Job { request, deadline_ms, started, ticket }) {
-            Ok(()) => self.core.telemetry.submitted.up(),
-            Err(mpsc::error::TrySendError::Full(job)) => {
-                self.core.telemetry.overloaded.up();
-                let message = format!("{} requests wait already; nothing was started", limits::SUBMIT_QUEUE);
-                job.ticket.settle(Outcome::Failed(Error::new(Code::Overloaded, message)));
-            }
-            Err(mpsc::error::TrySendError::Closed(job)) => {
-                job.ticket.settle(Outcome::Failed(Error::new(Code::Closed, "the engine is closed")));
-            }
+        Submission(worker::Job { request, deadline_ms, started, ticket })
+    }
+
+    /// Hands requests over that were made at the same moment and travel together; their tickets hear of the
+    /// outcome. Never blocks.
+    pub fn submit(&self, together: impl IntoIterator<Item = Submission<T>>) {
+        let mut jobs: Vec<_> = together.into_iter().map(|Submission(job)| job).collect();
+        if self.core.closing.load(Ordering::SeqCst) {
+            return refuse(jobs, Code::Closed, "the engine is closed");
+        }
+        let waiting = self.core.waiting.fetch_add(jobs.len(), Ordering::SeqCst);
+        let room = limits::SUBMIT_QUEUE.saturating_sub(waiting);
+        let surplus = jobs.split_off(jobs.len().min(room));
+        if !surplus.is_empty() {
+            self.core.waiting.fetch_sub(surplus.len(), Ordering::SeqCst);
+            self.core.telemetry.overloaded.add(surplus.len() as u64);
+            let message = format!("{} requests wait already; nothing was started", limits::SUBMIT_QUEUE);
+            refuse(surplus, Code::Overloaded, &message);
+        }
+        if jobs.is_empty() {
+            return;
+        }
+        let count = jobs.len();
+        // Before they are sent: whoever settles one must find it counted.
+        self.core.telemetry.submitted.add(count as u64);
+        // There is room for as many turns as for requests, so only a closed queue refuses.
+        if let Err(mpsc::error::TrySendError::Closed(jobs) | mpsc::error::TrySendError::Full(jobs)) =
+            self.queue.try_send(jobs)
+        {
+            self.core.waiting.fetch_sub(count, Ordering::SeqCst);
+            self.core.telemetry.settled.add(count as u64);
+            refuse(jobs, Code::Closed, "the engine is closed");
         }
     }
 

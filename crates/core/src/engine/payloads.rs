@@ -1,12 +1,4 @@
-//! Requests about verified payloads. The loader of a payload is the application's `verify`: it is handed out
-//! as a numbered lead and comes back with its result.
-//!
-//! Invariant: a lead is ended by its result, by its caller's end, by its environment's end, or by the end of
-//! its lease, whichever comes first.
-
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
+//! Requests about verified payloads. Not the running of `verify`, which is a loader like any other: `leads`.
 
 use crate::auth::jwt::{self, JwtSubject};
 use crate::auth::text;
@@ -14,16 +6,13 @@ use crate::base::codec::Kind;
 use crate::base::error::Error;
 use crate::base::key::Namespace;
 use crate::base::{jitter, limits};
-use crate::cache::Invalidation;
 use crate::cache::entry::{Stored, encode};
-use crate::cache::flight::Failure;
 use crate::cache::lease::Lease;
 use crate::cache::policy::{COMPANION_MS, SCHEMA, Subject};
-use crate::cache::tiered::{Asked, Begin};
+use crate::cache::{Invalidation, Loaded};
 use crate::store::{Op, Reply};
 
-use super::hot::Read;
-use super::{Core, JsLead, Outcome, Started};
+use super::{Core, Outcome};
 
 impl Core {
     pub(super) async fn invalidate_user_tokens(&self, user_id: &str) -> Result<Invalidation, Error> {
@@ -68,74 +57,11 @@ impl Core {
         self.cache.invalidate(vec![(key, jwt::hold())]).await
     }
 
-    pub(super) async fn begin_jwt(
-        self: &Arc<Self>,
-        subject: JwtSubject,
-        asked: Asked,
-        env: u64,
-        full: bool,
-        started: Started,
-    ) -> Outcome {
-        match self.cache.begin(&subject, asked).await {
-            Err(error) => error.into(),
-            Ok(Begin::LoaderFailed(number)) => Outcome::LoaderFailed(number),
-            Ok(Begin::Found(found)) => {
-                let read = Read::Jwt(Box::new(subject));
-                self.count(&read, &found, started);
-                read.outcome(&found, full)
-            }
-            Ok(Begin::Lead(right)) => {
-                let number = self.next_lead.fetch_add(1, Ordering::SeqCst) + 1;
-                self.leads.lock().insert(number, JsLead { right, subject, env, started });
-                self.forget_later(number);
-                Outcome::Lead(number)
-            }
-        }
-    }
-
-    /// After the lease has ended nobody needs to wait for this loader any more.
-    fn forget_later(self: &Arc<Self>, number: u64) {
-        let core = self.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(core.cache.times.lease_ms)).await;
-            core.forget(number).await;
-        });
-    }
-
-    /// Ends a load that nobody will run, and gives its lease back, so that nobody waits for it.
-    pub(super) async fn forget(&self, number: u64) {
-        let gone = self.leads.lock().remove(&number);
-        if let Some(JsLead { right, subject, .. }) = gone {
-            self.cache.fail(subject.key(), right, Failure::Abandoned).await;
-        }
-    }
-
-    /// As `forget`, for every load of an environment that is gone.
-    pub(super) async fn forget_all(&self, of: impl Fn(&JsLead) -> bool) {
-        let numbers: Vec<u64> =
-            self.leads.lock().iter().filter(|(_, lead)| of(lead)).map(|(number, _)| *number).collect();
-        for number in numbers {
-            self.forget(number).await;
-        }
-    }
-
-    /// Ends a load with the payload's JSON, or as failed.
-    pub(super) async fn end_jwt(&self, number: u64, json: Option<String>) -> Result<Outcome, Error> {
-        let Some(JsLead { right, subject, started, .. }) = self.leads.lock().remove(&number) else {
-            return Ok(Outcome::Nothing);
-        };
-        let Some(json) = json else {
-            self.cache.fail(subject.key(), right, Failure::Loader(number)).await;
-            return Ok(Outcome::Nothing);
-        };
-        let (_, not_before_s) = self.generation(&subject).await;
-        let generation =
-            right.lease().and_then(Lease::companion).filter(|_| subject.issued_after(not_before_s));
-        let loaded = subject.loaded(&json, generation);
-        let found = self.cache.finish(&subject, right, loaded).await;
-        let us = self.cache.clock.now_us().saturating_sub(started.us);
-        self.telemetry.of(subject.key().namespace()).answered(found.tier, false, us);
-        Ok(Outcome::Object { serial: found.serial, text: None })
+    /// A verified payload, ready to be stored if nothing was voided since the load began.
+    pub(super) async fn verified(&self, subject: &JwtSubject, lease: Option<&Lease>, json: &str) -> Loaded {
+        let (_, not_before_s) = self.generation(subject).await;
+        let generation = lease.and_then(Lease::companion).filter(|_| subject.issued_after(not_before_s));
+        subject.loaded(json, generation)
     }
 }
 

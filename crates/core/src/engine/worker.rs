@@ -4,6 +4,7 @@
 //! Invariant: at most `BATCHES_IN_FLIGHT` round trips at once; the queue holds back the rest.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
@@ -34,37 +35,53 @@ pub(super) struct Job<T> {
     pub(super) ticket: T,
 }
 
-pub(super) async fn run<T: Ticket>(core: Arc<Core>, mut jobs: mpsc::Receiver<Job<T>>) {
+pub(super) async fn run<T: Ticket>(core: Arc<Core>, mut turns: mpsc::Receiver<Vec<Job<T>>>) {
     let slots = Arc::new(Semaphore::new(limits::BATCHES_IN_FLIGHT));
+    // What was left over of a turn that is larger than a batch.
+    let mut batch: Vec<Job<T>> = Vec::new();
     loop {
         // The slot first: what arrives while all are taken travels together in the next batch.
         let Ok(slot) = slots.clone().acquire_owned().await else { return };
-        let mut batch = Vec::new();
         let spin_us = core.settings.runtime.spin_us;
-        if spin_us > 0 {
-            spin(&core, &mut jobs, &mut batch, spin_us).await;
+        if batch.is_empty() && spin_us > 0 {
+            spin(&core, &mut turns, &mut batch, spin_us).await;
         }
-        if batch.is_empty() && jobs.recv_many(&mut batch, limits::BATCH_REQUESTS).await == 0 {
-            return;
+        if batch.is_empty() {
+            let Some(turn) = turns.recv().await else { return };
+            batch = turn;
         }
+        gather(&mut turns, &mut batch);
+        core.waiting.fetch_sub(batch.len().min(limits::BATCH_REQUESTS), Ordering::SeqCst);
+        let rest = batch.split_off(batch.len().min(limits::BATCH_REQUESTS));
+        let now = std::mem::replace(&mut batch, rest);
         core.telemetry.batches.up();
         let core = core.clone();
         tokio::spawn(async move {
-            batch_of(core, batch).await;
+            batch_of(core, now).await;
             drop(slot);
         });
     }
 }
 
+/// Adds the turns that wait already, while there is room in the batch.
+fn gather<T>(turns: &mut mpsc::Receiver<Vec<Job<T>>>, batch: &mut Vec<Job<T>>) {
+    while batch.len() < limits::BATCH_REQUESTS {
+        let Ok(turn) = turns.try_recv() else { return };
+        batch.extend(turn);
+    }
+}
+
 /// Looks for work for a moment before going to sleep: waking a sleeping thread costs more than a round
 /// trip on loopback. Off unless configured.
-async fn spin<T>(core: &Core, jobs: &mut mpsc::Receiver<Job<T>>, batch: &mut Vec<Job<T>>, spin_us: u64) {
+async fn spin<T>(
+    core: &Core,
+    turns: &mut mpsc::Receiver<Vec<Job<T>>>,
+    batch: &mut Vec<Job<T>>,
+    spin_us: u64,
+) {
     let until = core.cache.clock.now_us() + spin_us;
     loop {
-        while batch.len() < limits::BATCH_REQUESTS {
-            let Ok(job) = jobs.try_recv() else { break };
-            batch.push(job);
-        }
+        gather(turns, batch);
         let busy = core.telemetry.settled.get() < core.telemetry.submitted.get();
         if !batch.is_empty() || (core.cache.clock.now_us() >= until && !busy) {
             return;

@@ -256,7 +256,8 @@ impl Source {
 /// ends a statement that nobody waits for any longer, and a transaction whose process is frozen.
 fn begin(deadline_ms: u64) -> Arc<str> {
     format!(
-        "BEGIN; SET LOCAL statement_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}",
+        "BEGIN; SET LOCAL jit = off; SET LOCAL statement_timeout = {}; \
+         SET LOCAL idle_in_transaction_session_timeout = {}",
         deadline_ms + 500,
         deadline_ms + ENDING_MS
     )
@@ -290,9 +291,11 @@ fn pool(options: &Options, url: &str, variable: &'static str) -> Result<PgPool, 
         connect.statement_cache_capacity(0).extra_float_digits(None)
     } else {
         // The server ends a statement that nobody waits for any longer.
-        connect
-            .application_name("bcos-cache")
-            .options([("statement_timeout", format!("{}ms", options.deadline_ms + 500))])
+        connect.application_name("bcos-cache").options([
+            ("statement_timeout", format!("{}ms", options.deadline_ms + 500)),
+            // Short statements: compiling one takes longer than running it.
+            ("jit", "off".to_owned()),
+        ])
     };
     let deadline = Duration::from_millis(options.deadline_ms);
     Ok(PgPoolOptions::new()
