@@ -218,7 +218,8 @@ function originsOf(rounds, contexts) {
       'source.statements and source.statementsByName of engine.getMetrics(), before and after each dashboard. ' +
       'The sequence of requests is explained at the top of demo/dashboard.mjs.',
     "page's reads":
-      'data sources, their columns, and the choices of the practice filter. With the cache the third is not asked: ' +
+      'data sources, their columns, and the choices of the practice filter. With the cache the first two are kept by ' +
+      'redisCacheService.getOrSet and the third is not asked: ' +
       'the context of the request holds the organizations with their practices, and the answers are compared.',
     'store figures':
       'store.roundTrips and store.commands of engine.getMetrics(); with the embedded store nothing leaves the process.',

@@ -20,7 +20,8 @@ async function thread({ wave, thread, own, ended }) {
   const calls = Array.from({ length: CALLS }, (_, call) =>
     engine.isTokenBlacklisted(`${wave}-${thread}-${call}`),
   );
-  // What is ended in the middle has all its calls under way.
+  // What is ended in the middle has all its calls under way: handed over when this code has come to its end.
+  await undefined;
   if (ended) parentPort?.postMessage({ kind: 'under way' });
   const answers = await Promise.all(calls);
   const { uptimeMs, bridge } = api.getMetrics();

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bcos_cache_core::base::error::{Code, Error};
+use bcos_cache_core::base::limits::BATCH_REQUESTS;
 use bcos_cache_core::engine::{Outcome, Request, Submission, Ticket};
 use napi::sys;
 use parking_lot::Mutex;
@@ -176,13 +177,14 @@ impl Queue {
         // SAFETY: the caller's promise.
         let (ticket, promise) = unsafe { self.promise(env) };
         let submission = engine.prepare(request, deadline_ms, ticket);
-        let first = {
+        let waiting = {
             let mut turn = self.turn.lock();
             turn.push((engine.clone(), submission));
-            turn.len() == 1
+            turn.len()
         };
         // SAFETY: the caller's promise; both references live as long as the environment.
-        if first && !unsafe { self.schedule(env) } {
+        if waiting >= BATCH_REQUESTS || waiting == 1 && !unsafe { self.schedule(env) } {
+            // A whole batch need not wait for more; neither may one that nobody will hand over.
             self.hand_over();
         }
         promise

@@ -48,25 +48,28 @@ pub fn split<'a>(
     let full_ms = (evaluation.stamp_ms + limit.window_ms()).saturating_sub(evaluation.now_ms);
     let untouched = evaluation.quota.remaining == limit.most();
     let mut quota = evaluation.quota;
-    runs.iter().zip(&evaluation.runs).flat_map(|(run, verdict)| {
-        (0..run.count).map(move |nth| {
-            if nth < verdict.admitted {
-                return (run.cost.max(1), Decision::Allow);
-            }
-            let decision = match verdict.retry_ms {
-                Some(retry_after_ms) => Decision::Deny { retry_after_ms },
-                None => Decision::Impossible { max: limit.most() },
-            };
-            (0, decision)
+    runs.iter()
+        .zip(&evaluation.runs)
+        .flat_map(|(run, verdict)| {
+            (0..run.count).map(move |nth| {
+                if nth < verdict.admitted {
+                    return (run.cost.max(1), Decision::Allow);
+                }
+                let decision = match verdict.retry_ms {
+                    Some(retry_after_ms) => Decision::Deny { retry_after_ms },
+                    None => Decision::Impossible { max: limit.most() },
+                };
+                (0, decision)
+            })
         })
-    })
-    .map(move |(charged, decision)| {
-        if charged > 0 {
-            let next_ms = if untouched { full_ms } else { quota.next_ms };
-            quota = Quota { remaining: quota.remaining.saturating_sub(charged), next_ms, reset_ms: full_ms };
-        }
-        Answer { decision, quota, stamp_ms: evaluation.stamp_ms }
-    })
+        .map(move |(charged, decision)| {
+            if charged > 0 {
+                let next_ms = if untouched { full_ms } else { quota.next_ms };
+                quota =
+                    Quota { remaining: quota.remaining.saturating_sub(charged), next_ms, reset_ms: full_ms };
+            }
+            Answer { decision, quota, stamp_ms: evaluation.stamp_ms }
+        })
 }
 
 /// What is left after all of them.

@@ -89,11 +89,8 @@ impl<'a> Buckets<'a> {
     }
 
     fn moment(&self, limit: &Limit, raw: u64) -> Moment {
-        let stamp = if self.is_open() {
-            self.end(self.size - 1)
-        } else {
-            self.now + width_ms(limit.window_ms()) - 1
-        };
+        let stamp =
+            if self.is_open() { self.end(self.size - 1) } else { self.now + width_ms(limit.window_ms()) - 1 };
         Moment::new(limit, raw, stamp, self.blocked)
     }
 
@@ -167,6 +164,10 @@ fn encode(now: u64, blocked: u64, all: &[Bucket]) -> Vec<u8> {
         bytes.extend_from_slice(&packed(sum));
     }
     bytes
+}
+
+pub(super) fn live(value: &[u8], limit: &Limit, now: u64) -> u64 {
+    Buckets::open(value, limit, now).live()
 }
 
 pub(super) fn apply(value: &mut Vec<u8>, limit: &Limit, action: &Action, raw: u64) -> Applied {

@@ -73,7 +73,8 @@ mod tests {
 
     #[test]
     fn stamps_end_up_in_order_and_the_newest_are_kept() {
-        let aged = [Aged { age_ms: 1, count: 1 }, Aged { age_ms: 50, count: 2 }, Aged { age_ms: 100, count: 9 }];
+        let aged =
+            [Aged { age_ms: 1, count: 1 }, Aged { age_ms: 50, count: 2 }, Aged { age_ms: 100, count: 9 }];
         let merged = into_stamps(&stamps(&[30, 50, 90]), &aged, 100, 0, 10);
         assert_eq!(merged, Some(stamps(&[30, 50, 50, 50, 90, 99])), "what is a window old no longer counts");
         let merged = into_stamps(&stamps(&[30, 50, 90]), &aged, 100, 0, 4);

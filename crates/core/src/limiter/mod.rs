@@ -43,7 +43,7 @@ pub const BLOCK_MS: u64 = 10 * 366 * 86_400_000;
 pub const RUNS: usize = 64;
 
 /// How a limit is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Form {
     /// Every admission has its stamp: exact.
     Ring,
@@ -56,6 +56,7 @@ pub enum Form {
 pub struct Limit {
     most: u32,
     window_ms: u64,
+    form: Form,
 }
 
 impl Limit {
@@ -64,7 +65,8 @@ impl Limit {
         if !(1..=WINDOW_MS).contains(&window_ms) {
             return Err(Error::argument("windowMs", "a window of 1 ms to 24 days"));
         }
-        Ok(Self { most, window_ms })
+        let form = if most <= RING_MOST { Form::Ring } else { Form::Coarse };
+        Ok(Self { most, window_ms, form })
     }
 
     /// The largest sum of costs within a window.
@@ -79,10 +81,10 @@ impl Limit {
 
     /// How it is stored.
     pub fn form(&self) -> Form {
-        if self.most <= RING_MOST { Form::Ring } else { Form::Coarse }
+        self.form
     }
 
-    /// The same window with another size.
+    /// A part of it, or all of it, in the same form.
     fn with_most(&self, most: u32) -> Self {
         Self { most, ..*self }
     }
@@ -210,5 +212,13 @@ pub fn apply(value: &mut Vec<u8>, limit: &Limit, action: &Action, now_ms: u64) -
     match limit.form() {
         Form::Ring => ring::apply(value, limit, action, now_ms),
         Form::Coarse => coarse::apply(value, limit, action, now_ms),
+    }
+}
+
+/// How much of what is stored counts now.
+fn live(value: &[u8], limit: &Limit, now_ms: u64) -> u64 {
+    match limit.form() {
+        Form::Ring => ring::live(value, limit, now_ms),
+        Form::Coarse => coarse::live(value, limit, now_ms),
     }
 }

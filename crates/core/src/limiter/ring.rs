@@ -172,6 +172,10 @@ impl<'a> Ring<'a> {
     }
 }
 
+pub(super) fn live(value: &[u8], limit: &Limit, now: u64) -> u64 {
+    Ring::open(value, limit, now).live()
+}
+
 pub(super) fn apply(value: &mut Vec<u8>, limit: &Limit, action: &Action, raw: u64) -> Applied {
     let mut ring = Ring::open(value, limit, raw);
     let (evaluation, write) = match action {
