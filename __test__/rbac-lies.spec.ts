@@ -128,7 +128,7 @@ describe('replies that belong to other requests', () => {
     const people = await Promise.all(Array.from({ length: SUBJECTS }, () => aPerson(world)));
     await other.invalidateOrganizationHierarchy();
     const expected = new Map((await oracle.all()).map((one) => [one.user_id, one]));
-    const total = rounds(4_000, 600);
+    const total = rounds(4_000, 200);
     const found: string[] = [];
     let asked = 0;
     const ask = async () => {

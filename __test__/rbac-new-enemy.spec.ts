@@ -242,8 +242,8 @@ const troubles = [
 
 describe.each(troubles)('a right that was taken away is gone for everybody, with $trouble', (scenario) => {
   it.each([
-    { group: 'own', full: 2_200, fewer: 120 },
-    { group: 'shared', full: 1_200, fewer: 80 },
+    { group: 'own', full: 2_200, fewer: 30 },
+    { group: 'shared', full: 1_200, fewer: 20 },
   ] as const)('changes of $group entries', { timeout: 300_000 }, async ({ group, full, fewer }) => {
     const count = rounds(full, fewer);
     const played = await play({ ...scenario, group, rounds: count });
@@ -267,7 +267,7 @@ describe.each(troubles)('a right that was taken away is gone for everybody, with
 
 describe('the judge notices', () => {
   it.each(['own', 'shared'] as const)('a cache that fills without a lease, by %s entries', async (group) => {
-    const played = await play({ group, rounds: rounds(1_000, 400), pauseMs: 10, naive: true });
+    const played = await play({ group, rounds: rounds(1_000, 150), pauseMs: 10, naive: true });
     tell(`a naive cache, ${group} entries`, played);
     expect(resurrections(played.reports).length).toBeGreaterThan(0);
   });
@@ -276,7 +276,7 @@ describe('the judge notices', () => {
     'this cache, when it answers without validation and announcements are late, by %s entries',
     async (group) => {
       const rest = { unvalidated: true, evictions: 0 };
-      const played = await play({ group, rounds: rounds(600, 200), pauseMs: 100, ...rest });
+      const played = await play({ group, rounds: rounds(600, 60), pauseMs: 100, ...rest });
       tell(`without validation, ${group} entries`, played);
       expect(resurrections(played.reports).length).toBeGreaterThan(0);
     },

@@ -11,12 +11,12 @@ import { contexts, loading, newPerson, roles } from './support/rbac-behaviour.js
 import { invalidations } from './support/rbac-invalidations.js';
 import { authorized, snapshots } from './support/rbac-requests.js';
 import { postgres, suite, tripsOf } from './support/rbac-suite.js';
-import { stores, valkey } from './support/stores.js';
+import { simpleStores, stores, valkey } from './support/stores.js';
 import { claimsOf, signed, verified } from './support/tokens.js';
 
 const databases = postgres();
 
-describe.each([...stores])('$name', (kind) => {
+describe.each([...simpleStores])('$name', (kind) => {
   const { context, store } = suite(databases, kind);
   describe('loading', () => loading(kind, context));
   describe('contexts', () => contexts(kind, context));

@@ -11,6 +11,7 @@ import {
   startProxy,
   startValkey,
 } from '../servers/index.mjs';
+import { rounds } from './rounds.js';
 
 export interface TestStore extends AsyncDisposable {
   /** What an engine needs to reach it. */
@@ -105,7 +106,7 @@ export const cluster: StoreKind = {
   },
 };
 
-export const stores: readonly StoreKind[] = [
+const everyStore: readonly StoreKind[] = [
   valkey,
   {
     name: 'Redis 7, TLS and an ACL user',
@@ -153,3 +154,12 @@ export const stores: readonly StoreKind[] = [
     start: async () => inProcess('none'),
   },
 ];
+
+/** A short run leaves out those whose server or protocol differs and whose behaviour is the same. */
+export const stores = everyStore.filter(
+  ({ name }) =>
+    rounds(1, 0) === 1 || ['Valkey, standalone', 'cluster of 3 + 3', 'embedded', 'none'].includes(name),
+);
+
+/** The same without the cluster, for suites that are long. */
+export const simpleStores = stores.filter(({ clustered }) => rounds(1, 0) === 1 || !clustered);

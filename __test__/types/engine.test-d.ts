@@ -33,11 +33,18 @@ type Functions = {
   ) => unknown
     ? never
     : // A class that nobody may construct is not `new`.
-      Exclude<Name, 'createEngine' | 'configure' | 'getEngine' | 'Scope'>]: (typeof cache)[Name];
+      Exclude<
+        Name,
+        'createEngine' | 'configure' | 'getEngine' | 'Scope' | 'redisCacheService'
+      >]: (typeof cache)[Name];
 };
-type Methods = { [Name in Exclude<keyof Engine, typeof Symbol.asyncDispose>]: Engine[Name] };
+// The service is an object: it cannot be told from a function by its name, and is compared below.
+type Methods = {
+  [Name in Exclude<keyof Engine, typeof Symbol.asyncDispose | 'redisCacheService'>]: Engine[Name];
+};
 check<Same<keyof Functions, keyof Methods>>();
 check<Same<Functions, Methods>>();
+check<Same<typeof cache.redisCacheService, Engine['redisCacheService']>>();
 
 // Lifecycle.
 expectType<Engine>()(createEngine());
@@ -222,6 +229,7 @@ export function hitRate(metrics: MetricsSnapshot): number {
   check<
     Same<
       keyof MetricsSnapshot['namespaces'],
+      | 'cache'
       | 'token_bl'
       | 'user_basic'
       | 'jwt_payload'

@@ -15,8 +15,16 @@ use super::raw::type_of;
 use super::suggest::did_you_mean;
 
 /// The namespaces whose near mode can be chosen.
-pub const NEAR_NAMESPACES: &[&str] =
-    &["token_bl", "user_basic", "user_email", "jwt_payload", "user_context", "role_perms", "org_tree"];
+pub const NEAR_NAMESPACES: &[&str] = &[
+    "token_bl",
+    "user_basic",
+    "user_email",
+    "jwt_payload",
+    "user_context",
+    "role_perms",
+    "org_tree",
+    "cache",
+];
 
 const MODES: &[&str] = &["validated", "bounded", "off"];
 
