@@ -18,7 +18,7 @@ import {
 } from './support/auth-behaviour.js';
 import { type Database, Databases } from './support/database.js';
 import { Engines, outcome, until } from './support/engines.js';
-import { type StoreKind, stores, type TestStore, valkey } from './support/stores.js';
+import { type StoreKind, simpleStores, stores, type TestStore, valkey } from './support/stores.js';
 import { claimsOf, signed, verified } from './support/tokens.js';
 
 let databases: Databases;
@@ -80,7 +80,7 @@ describe.each(stores.filter((kind) => !kind.clustered))('$name', (kind) => {
   });
 });
 
-describe.each(stores.filter((kind) => kind.clustered))('$name', (kind) => {
+describe.each(simpleStores.filter((kind) => kind.clustered))('$name', (kind) => {
   const { context, store } = suite(kind);
 
   /** The store has to be in service again on both instances, else a test would count statements of an outage. */

@@ -93,8 +93,10 @@ describe('an entry that is not what it should be', () => {
   const cases = places.flatMap(([place, key, foreign]) =>
     damages.map(([damage, does]) => ({ place, damage, key, foreign, does })),
   );
+  // A short run takes every damage, but not in every place.
+  const some = cases.filter((_, index) => index % rounds(1, places.length + 1) === 0);
 
-  it.each(cases)('$place $damage: nobody gets a wrong answer', async ({ key, foreign, does }) => {
+  it.each(some)('$place $damage: nobody gets a wrong answer', async ({ key, foreign, does }) => {
     const off = { mode: 'off' } as const;
     // Without near copies whatever is read is what the store holds.
     const plain = start(reaching(server), { near: { user_context: off, role_perms: off, org_tree: off } });

@@ -3,6 +3,7 @@
 //!
 //! Invariant: at most `BATCHES_IN_FLIGHT` round trips at once; the queue holds back the rest.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,7 +11,9 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::base::error::{Code, Error};
+use crate::base::key::Key;
 use crate::base::limits;
+use crate::store::{Op, Replies};
 
 use super::hot::{Hot, Plan};
 use super::{Core, Outcome, Request, Started};
@@ -113,7 +116,7 @@ async fn batch_of<T: Ticket>(core: Arc<Core>, batch: Vec<Job<T>>) {
     if hot.is_empty() {
         return;
     }
-    let replies = if ops.is_empty() { Vec::new() } else { core.cache.exec(ops).await };
+    let replies = if ops.is_empty() { Vec::new() } else { ask_once(&core, ops).await };
     let mut settled = Vec::with_capacity(hot.len());
     let mut at = 0;
     for (mut read, job) in hot {
@@ -125,6 +128,33 @@ async fn batch_of<T: Ticket>(core: Arc<Core>, batch: Vec<Job<T>>) {
         }
     }
     settle(&core, settled);
+}
+
+/// Asks every question once, however many requests of the batch have it: a role, the organizations and the
+/// epoch are those of many users. All of them began before it is sent.
+async fn ask_once(core: &Core, ops: Vec<Op>) -> Replies {
+    let mut asked: HashMap<(bool, Key), usize, ahash::RandomState> =
+        HashMap::with_capacity_and_hasher(ops.len(), ahash::RandomState::default());
+    let mut unique = Vec::with_capacity(ops.len());
+    let places: Vec<usize> = ops
+        .into_iter()
+        .map(|op| {
+            let next = unique.len();
+            let place = match &op {
+                Op::Get(key) => *asked.entry((false, key.clone())).or_insert(next),
+                Op::Head(key) => *asked.entry((true, key.clone())).or_insert(next),
+                // Only reads are planned for a batch; anything else would count each time.
+                _ => next,
+            };
+            if place == next {
+                unique.push(op);
+            }
+            place
+        })
+        .collect();
+    let whole = unique.len() == places.len();
+    let replies = core.cache.exec(unique).await;
+    if whole { replies } else { places.into_iter().map(|place| replies[place].clone()).collect() }
 }
 
 fn settle<T: Ticket>(core: &Core, settled: Vec<(T, Outcome)>) {
