@@ -52,12 +52,14 @@ impl Cache {
             breaker.since_ms()
         };
         let outcome = match self.store.probe().await {
-            Ok(probed) => {
-                if probed == Probed::Anew && self.served.load(Ordering::SeqCst) {
+            // What waits goes first: it makes room for what is remembered, which must not be turned away.
+            Ok(probed) => match self.replay().await {
+                Ok(()) if probed == Probed::Anew && self.served.load(Ordering::SeqCst) => {
                     self.remember_for_return(failed_ms);
+                    self.replay().await
                 }
-                self.replay().await
-            }
+                replayed => replayed,
+            },
             Err(error) => Err(error),
         };
         match outcome {

@@ -166,11 +166,12 @@ impl Cache {
             self.telemetry.round_trips.up();
             self.telemetry.commands.add(ops.len() as u64);
             let replies = self.store.exec(ops).await;
-            for ((key, ticket, _), reply) in chunk.iter().zip(replies) {
+            for ((key, ticket, effect), reply) in chunk.iter().zip(replies) {
                 match reply {
                     Ok(_) => {
                         self.void_here(key);
                         self.pending.done(key, *ticket);
+                        self.acknowledged.push(self.clock.now_ms(), key, effect);
                     }
                     Err(error) => return Err(error),
                 }

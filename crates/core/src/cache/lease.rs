@@ -149,6 +149,11 @@ impl Cache {
                 .await;
                 return None;
             }
+            (Some(Ok(Reply::Done(true))), Err(Unreadable::Unknown)) => {
+                // Nothing can be stored under it, so nobody should wait for it.
+                self.exec(vec![Op::Release { key: key.clone(), expected: bytes }]).await;
+                return Some(Right::NoFill);
+            }
             _ => return Some(Right::NoFill),
         }
         let evidence = self.flights.moment();
