@@ -11,7 +11,7 @@ use bytes::Bytes;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-use crate::base::codec::Kind;
+use crate::base::codec::{Kind, checksum};
 use crate::base::key::{Key, KeyBytes};
 
 const EPOCHS: usize = 1_024;
@@ -26,6 +26,8 @@ pub struct NearEntry {
     pub etag: u64,
     /// The payload without its header.
     pub payload: Bytes,
+    /// Of key and payload, as the header in the store has it: computed once, compared on every validation.
+    pub checksum: u32,
     /// Number of this copy, unique in the process.
     pub serial: u64,
     /// Monotonic time before which it must not be used at all.
@@ -126,7 +128,9 @@ impl Near {
         }
         let serial = self.next_serial();
         let (kind, etag, payload) = value;
-        let entry = NearEntry { kind, etag, payload, serial, until_ms, checked_ms: AtomicU64::new(sent_ms) };
+        let checksum = checksum(key.bytes(), &payload);
+        let checked_ms = AtomicU64::new(sent_ms);
+        let entry = NearEntry { kind, etag, payload, checksum, serial, until_ms, checked_ms };
         self.map.insert(key.clone(), Arc::new(entry));
         if self.epoch(key) != epoch {
             // An invalidation came between the check and the insert; it may have removed too early.

@@ -190,7 +190,7 @@ impl Cache {
     ) -> Option<(Stored, Option<u64>)> {
         let Some(Ok(Reply::Bytes(bytes))) = replies.first() else { return None };
         let stored = match near {
-            Some(near) => Stored::head(subject.key(), SCHEMA, bytes.as_ref(), &near.payload),
+            Some(near) => Stored::head(SCHEMA, bytes.as_ref(), (&near.payload, near.checksum)),
             None => Stored::read(subject.key(), SCHEMA, bytes.as_ref()),
         };
         let companion = match (subject.companion(), replies.get(1)) {
