@@ -492,6 +492,31 @@ export interface EngineOptions {
   /** `NODE_ENV`. What counts as production above. */
   readonly nodeEnv?: string | undefined;
 
+  // Rate limits
+  /**
+   * Named limits for {@link applyRateLimit} and {@link checkRateLimits}, beside the usual ones, which it may change.
+   * Has no environment variable.
+   */
+  readonly rateLimits?:
+    | {
+        readonly [name: string]: {
+          /** 1 to 1,000,000,000. */
+          readonly limit: number;
+          /** 0.001 to 2,147,483. */
+          readonly windowSeconds: number;
+          /** Default: `rateLimitOnStoreFailure`. */
+          readonly onStoreFailure?: OnStoreFailure | undefined;
+        };
+      }
+    | undefined;
+  /**
+   * `RATE_LIMIT_TRUSTED_PROXIES`. How many proxies stand in front of the application, 0 to 16, or which: addresses
+   * and CIDR blocks. See {@link getRateLimitKey}.
+   */
+  readonly rateLimitTrustedProxies?: number | string | readonly string[] | undefined;
+  /** `RATE_LIMIT_ON_STORE_FAILURE`, default `local`. */
+  readonly rateLimitOnStoreFailure?: OnStoreFailure | undefined;
+
   // Writes by anybody
   /**
    * `CACHE_TAIL_ENABLED`, default `false`. Follows the outbox that `npx bcos-cache migrate --apply` installs, so
@@ -679,6 +704,84 @@ export interface Engine {
     reason?: string | undefined,
     options?: InvalidateOptions | undefined,
   ): Promise<InvalidationResult>;
+  /** See {@link checkRateLimit}. */
+  checkRateLimit(
+    type: string,
+    identifier: string,
+    limit: number,
+    windowSeconds: number,
+    options?: RateLimitOptions | undefined,
+  ): Promise<RateLimitResult>;
+  /** See {@link checkIpRateLimit}. */
+  checkIpRateLimit(
+    ip: string,
+    limit: number,
+    windowSeconds: number,
+    options?: RateLimitOptions | undefined,
+  ): Promise<RateLimitResult>;
+  /** See {@link checkUserRateLimit}. */
+  checkUserRateLimit(
+    userId: string,
+    limit: number,
+    windowSeconds: number,
+    options?: RateLimitOptions | undefined,
+  ): Promise<RateLimitResult>;
+  /** See {@link checkEndpointRateLimit}. */
+  checkEndpointRateLimit(
+    endpoint: string,
+    limit: number,
+    windowSeconds: number,
+    options?: RateLimitOptions | undefined,
+  ): Promise<RateLimitResult>;
+  /** See {@link checkGlobalRateLimit}. */
+  checkGlobalRateLimit(
+    limit: number,
+    windowSeconds: number,
+    options?: RateLimitOptions | undefined,
+  ): Promise<RateLimitResult>;
+  /** See {@link checkRateLimits}. */
+  checkRateLimits(
+    limits: readonly RateLimitCheck[],
+    options?: CallOptions | undefined,
+  ): Promise<CombinedRateLimitResult>;
+  /** See {@link peekRateLimit}. */
+  peekRateLimit(
+    type: string,
+    identifier: string,
+    limit: number,
+    windowSeconds: number,
+    options?: RateLimitOptions | undefined,
+  ): Promise<RateLimitResult>;
+  /** See {@link resetRateLimit}. */
+  resetRateLimit(
+    type: string,
+    identifier: string,
+    options?: CallOptions | undefined,
+  ): Promise<InvalidationResult>;
+  /** See {@link blockRateLimit}. */
+  blockRateLimit(
+    type: string,
+    identifier: string,
+    limit: number,
+    windowSeconds: number,
+    blockSeconds: number,
+    options?: CallOptions | undefined,
+  ): Promise<void>;
+  /** See {@link rewardRateLimit}. */
+  rewardRateLimit(
+    type: string,
+    identifier: string,
+    limit: number,
+    windowSeconds: number,
+    cost: number,
+    options?: CallOptions | undefined,
+  ): Promise<void>;
+  /** See {@link applyRateLimit}. */
+  applyRateLimit(
+    request: RateLimitRequest,
+    type?: string | undefined,
+    options?: ApplyRateLimitOptions | undefined,
+  ): Promise<AppliedRateLimit>;
   /** See {@link authorizeRequest}. */
   authorizeRequest<T extends object = JWTPayload>(
     request: AuthorizeRequest<T>,
@@ -708,6 +811,19 @@ export interface EngineHealth {
   readonly source: SourceHealth;
   readonly near: NearUsage;
   readonly tail: TailHealth;
+  readonly limiter: LimiterHealth;
+}
+
+/** Whether rate limits are those of all processes. */
+export interface LimiterHealth {
+  /** `degraded`: every process enforces its share. */
+  readonly status: 'healthy' | 'degraded';
+  readonly reason: string | null;
+  /**
+   * Processes, more precisely engines, that are known to share the limits, this one included; while the store is
+   * away those of the moment before.
+   */
+  readonly instances: number;
 }
 
 export interface StoreHealth {
@@ -754,6 +870,7 @@ export interface NearUsage {
 
 /** Namespaces that have counters. */
 export type Namespace =
+  | 'ratelimit'
   | 'cache'
   | 'token_bl'
   | 'user_basic'
@@ -776,6 +893,7 @@ export interface MetricsSnapshot {
   readonly namespaces: Readonly<Record<Namespace, NamespaceMetrics>>;
   readonly rbac: RbacMetrics;
   readonly tail: TailMetrics;
+  readonly limiter: LimiterMetrics;
   readonly bridge: BridgeMetrics;
   readonly logs: {
     /** Records lost because the logger was too slow. */
@@ -892,6 +1010,28 @@ export interface TailMetrics {
   readonly errors: number;
   /** Gauge: age of the oldest change that was applied last, in milliseconds. */
   readonly lagMs: number;
+}
+
+/** Rate limits. The namespace `ratelimit` has the latencies; `near` there is "without a command". */
+export interface LimiterMetrics {
+  readonly admitted: number;
+  readonly denied: number;
+  /** Of those, denied without a command, because the store had said until when. */
+  readonly deniedNear: number;
+  /** Decided without the store. */
+  readonly degraded: number;
+  /** Evaluated together with another check of the same limit. */
+  readonly joined: number;
+  /** Charges given back because another limit of the same check denied. */
+  readonly refunded: number;
+  /** Limits the store was told about after it had been away. */
+  readonly merged: number;
+  /** Gauge: limits remembered for the time without a store. */
+  readonly keys: number;
+  /** Gauge: denials remembered. */
+  readonly denials: number;
+  /** Limits that were forgotten for want of room before the store was told. */
+  readonly forgotten: number;
 }
 
 /** Crossings between JavaScript and the native threads. */
@@ -1555,6 +1695,347 @@ export function invalidateAllRolePermissions(
 ): Promise<InvalidationResult>;
 
 // -----------------------------------------------------------------------------------------------------------
+// Rate limits
+// -----------------------------------------------------------------------------------------------------------
+
+/**
+ * Who decides while the store is away. `local`: every process, within its share of the limit. `open`: everything is
+ * admitted. `closed`: everything is denied.
+ */
+export type OnStoreFailure = 'local' | 'open' | 'closed';
+
+/** Options of a check of one limit. */
+export interface RateLimitOptions extends CallOptions {
+  /** What the check costs, default 1. Only what is admitted is charged, and always as a whole. */
+  readonly cost?: number | undefined;
+  /** Default: `rateLimitOnStoreFailure`. */
+  readonly onStoreFailure?: OnStoreFailure | undefined;
+}
+
+/** What a rate limit says to one check. */
+export interface RateLimitResult {
+  readonly allowed: boolean;
+  /** What counts within the window now, this check included when it was admitted. */
+  readonly current: number;
+  readonly limit: number;
+  /** What could be admitted now. */
+  readonly remaining: number;
+  /** Unix milliseconds at which all of it is back; now when all is there. (S1) */
+  readonly resetTime: number;
+  /** The same in Unix seconds, rounded up. */
+  readonly resetAt: number;
+  /**
+   * Milliseconds until a check of this cost fits, exact: sooner it never does, then it does unless somebody else
+   * was faster. 0 when admitted, `Infinity` when it costs more than the whole limit.
+   */
+  readonly retryAfterMs: number;
+  /** Milliseconds until more than `remaining` could be admitted; 0 when all is there. */
+  readonly replenishAfterMs: number;
+  /** Decided by this process alone: no store is configured, or it did not answer. */
+  readonly degraded: boolean;
+  /** Present when it was denied because there is no store and the policy is `closed`. */
+  readonly unavailable?: true | undefined;
+  /** The limit's name. */
+  readonly type: string;
+  readonly windowSeconds: number;
+}
+
+/** What several limits say together. The other properties are those of the limit that decides. */
+export interface CombinedRateLimitResult extends RateLimitResult {
+  /**
+   * In the order they were given. When it is known from before that one denies, the others are not asked and
+   * missing here.
+   */
+  readonly results: readonly RateLimitResult[];
+}
+
+/** One of several limits. `limit` and `windowSeconds` may both be left out for a named limit, see `rateLimits`. */
+export interface RateLimitCheck {
+  /** The limit's name. */
+  readonly type: string;
+  /** Whose limit. */
+  readonly identifier: string;
+  readonly limit?: number | undefined;
+  readonly windowSeconds?: number | undefined;
+  /** Default 1. */
+  readonly cost?: number | undefined;
+  /** Default: that of the named limit, else `rateLimitOnStoreFailure`. */
+  readonly onStoreFailure?: OnStoreFailure | undefined;
+}
+
+/**
+ * Checks and charges a limit shared by all processes: at most `limit` within *any* window of `windowSeconds`, not
+ * within those that begin on the minute.
+ *
+ * ```ts
+ * const result = await checkRateLimit('export', userId, 10, 3600);
+ * if (!result.allowed) return rateLimitResponse(result);
+ * ```
+ *
+ * - `type` and `identifier` name one count, whatever limit it is compared with: a limit may be changed at run time
+ *   and keeps its history. Give two limits of the same identifier two types. The key is
+ *   `ratelimit:{type}:{identifier}` as it is given: pass ids, not e-mail addresses.
+ * - Limits up to 1,000 are exact to the millisecond. Larger ones count an admission up to a twentieth of the window
+ *   too long, hence never admit too much, and take less than 600 bytes.
+ * - Calls of one turn travel in one round trip, those of one limit as one evaluation, in their order. A denied
+ *   identifier costs no command until `retryAfterMs` is over.
+ * - While the store is away each process goes on within its share of the limit, counts what it knows of the others
+ *   until it is over, and tells the store what it admitted before the store is believed again. In any window at most
+ *   the limit and once more the larger of the limit and the number of processes is admitted; a process that was
+ *   started during the outage knows of no other and takes the whole limit. A server that comes back empty has
+ *   forgotten what it admitted.
+ * - A check is never sent twice. When its answer is lost this process decides, and it may count twice, never not at
+ *   all.
+ *
+ * @param type name of the limit, not empty.
+ * @param identifier whose count, for example a user id or what {@link getRateLimitKey} returns.
+ * @param limit 1 to 1,000,000,000.
+ * @param windowSeconds 0.001 to 2,147,483 (24 days). (S1)
+ */
+export function checkRateLimit(
+  type: string,
+  identifier: string,
+  limit: number,
+  windowSeconds: number,
+  options?: RateLimitOptions | undefined,
+): Promise<RateLimitResult>;
+
+/**
+ * {@link checkRateLimit} of type `ip` for a client's address. IPv6 counts by /64, which is what one customer gets.
+ *
+ * @throws {InvalidArgumentError} `E_INVALID_ARGUMENT` when `ip` is no address. (S1)
+ */
+export function checkIpRateLimit(
+  ip: string,
+  limit: number,
+  windowSeconds: number,
+  options?: RateLimitOptions | undefined,
+): Promise<RateLimitResult>;
+
+/** {@link checkRateLimit} of type `user`. (S1) */
+export function checkUserRateLimit(
+  userId: string,
+  limit: number,
+  windowSeconds: number,
+  options?: RateLimitOptions | undefined,
+): Promise<RateLimitResult>;
+
+/** {@link checkRateLimit} of type `endpoint`: everybody's calls of it together. (S1) */
+export function checkEndpointRateLimit(
+  endpoint: string,
+  limit: number,
+  windowSeconds: number,
+  options?: RateLimitOptions | undefined,
+): Promise<RateLimitResult>;
+
+/** {@link checkRateLimit} of type `global`: everything together. (S1) */
+export function checkGlobalRateLimit(
+  limit: number,
+  windowSeconds: number,
+  options?: RateLimitOptions | undefined,
+): Promise<RateLimitResult>;
+
+/**
+ * Checks up to 16 limits at once and charges all of them or none.
+ *
+ * On one server, and on a cluster for limits of one `identifier`, that is one atomic command. Limits of different
+ * identifiers lie on different nodes of a cluster: they are charged in one round trip, and when one denies, the
+ * others are given back what they charged before this resolves. In between they may deny somebody else; should the
+ * store fail in that moment they stay charged. (here)
+ */
+export function checkRateLimits(
+  limits: readonly RateLimitCheck[],
+  options?: CallOptions | undefined,
+): Promise<CombinedRateLimitResult>;
+
+/** What {@link checkRateLimit} would say, without charging anything. (here) */
+export function peekRateLimit(
+  type: string,
+  identifier: string,
+  limit: number,
+  windowSeconds: number,
+  options?: RateLimitOptions | undefined,
+): Promise<RateLimitResult>;
+
+/**
+ * Forgets what was counted, and a block, for every process. Queued and replayed when the store is away. (S1)
+ */
+export function resetRateLimit(
+  type: string,
+  identifier: string,
+  options?: CallOptions | undefined,
+): Promise<InvalidationResult>;
+
+/**
+ * Denies everything for `blockSeconds` (up to ten years). Never shortens a block; 0 lifts it. `limit` and
+ * `windowSeconds` are those the count is checked with: what was counted is kept.
+ *
+ * @throws {StoreUnavailableError} `E_STORE_UNAVAILABLE` when the store did not take it; then it holds for this
+ * process only. (here)
+ */
+export function blockRateLimit(
+  type: string,
+  identifier: string,
+  limit: number,
+  windowSeconds: number,
+  blockSeconds: number,
+  options?: CallOptions | undefined,
+): Promise<void>;
+
+/**
+ * Gives back `cost` of what was admitted last, for example for requests that failed through no fault of the client.
+ *
+ * @throws {StoreUnavailableError} `E_STORE_UNAVAILABLE` when the store did not take it. (here)
+ */
+export function rewardRateLimit(
+  type: string,
+  identifier: string,
+  limit: number,
+  windowSeconds: number,
+  cost: number,
+  options?: CallOptions | undefined,
+): Promise<void>;
+
+/** What a limiter object says. (S1) */
+export interface LimiterResult extends RateLimitResult {
+  /** As `allowed`. */
+  readonly success: boolean;
+}
+
+/** Options of {@link RedisRateLimiter}. */
+export interface RedisRateLimiterOptions {
+  /**
+   * Its name in the store. Omitted: made of limit and window, so that two limiters that are alike share their
+   * counts and others do not.
+   */
+  readonly name?: string | undefined;
+  readonly onStoreFailure?: OnStoreFailure | undefined;
+  /** Default: the default engine, found at the first check. */
+  readonly engine?: Engine | undefined;
+}
+
+/**
+ * One limit as an object. Connects to nothing and needs no disposal.
+ *
+ * ```ts
+ * const login = new RedisRateLimiter(15 * 60_000, 20, { name: 'login' });
+ * const { success, remaining, resetTime } = await login.checkLimit(userId);
+ * ```
+ */
+export class RedisRateLimiter {
+  /**
+   * @param windowMs 1 to 2,147,483,647.
+   * @param maxRequests 1 to 1,000,000,000.
+   * @throws {InvalidArgumentError} `E_INVALID_ARGUMENT` (S1)
+   */
+  constructor(windowMs: number, maxRequests: number, options?: RedisRateLimiterOptions | undefined);
+  readonly windowMs: number;
+  readonly maxRequests: number;
+  readonly name: string;
+  /** As {@link checkRateLimit}. (S1) */
+  checkLimit(identifier: string, options?: RateLimitOptions | undefined): Promise<LimiterResult>;
+  /** As {@link resetRateLimit}. (here) */
+  resetLimit(identifier: string, options?: CallOptions | undefined): Promise<InvalidationResult>;
+}
+
+/** Anything with headers: a `Request`, a `NextRequest`, or the request of `node:http`. */
+export interface RateLimitRequest {
+  readonly headers:
+    | { get(name: string): string | null }
+    | Readonly<Record<string, string | readonly string[] | undefined>>;
+}
+
+/** How the address of a client is found, see {@link getRateLimitKey}. */
+export interface RateLimitKeyOptions {
+  /**
+   * How many proxies every request passes (1 behind one load balancer), or which: addresses and CIDR blocks. Nobody
+   * may reach the application around them.
+   */
+  readonly trustedProxies: number | readonly string[];
+  /**
+   * Default `x-forwarded-for`. `forwarded` is read as RFC 7239 says. Of any other header exactly one address is
+   * expected, and the proxy must set it whatever the client sent (`cf-connecting-ip`).
+   */
+  readonly header?: string | undefined;
+  /**
+   * The address of the connection, where the runtime tells it (`request.socket.remoteAddress`). There but `null` or
+   * `undefined`, it should be known and is not: with a list of proxies nothing is trusted then.
+   */
+  readonly remoteAddress?: string | null | undefined;
+}
+
+/**
+ * The address of a client as an identifier: `ip:203.0.113.7`, or `ip:2001:db8:1:2::/64`. *Synchronous.*
+ *
+ * Hops are read from the right, as far as they are trusted: what the client wrote into the header cannot choose the
+ * bucket.
+ *
+ * @returns `null` when no address can be trusted. There is no bucket for those: it would be everybody's.
+ * @throws {InvalidArgumentError} `E_INVALID_ARGUMENT` for options that are not understood. (S1)
+ */
+export function getRateLimitKey(request: RateLimitRequest, options: RateLimitKeyOptions): string | null;
+
+/** Options of {@link applyRateLimit}. */
+export interface ApplyRateLimitOptions extends RateLimitOptions {
+  /** Whose count. Omitted: the client's address, found as {@link getRateLimitKey} does. */
+  readonly identifier?: string | undefined;
+  /** Default: `rateLimitTrustedProxies`. */
+  readonly trustedProxies?: number | readonly string[] | undefined;
+  /** As in {@link RateLimitKeyOptions}. */
+  readonly header?: string | undefined;
+  /** As in {@link RateLimitKeyOptions}. */
+  readonly remoteAddress?: string | null | undefined;
+}
+
+/** What {@link applyRateLimit} resolves to. */
+export interface AppliedRateLimit extends LimiterResult {
+  /** When denied: status 429 (503 without a store), headers and `application/problem+json`, ready to be returned. */
+  readonly response: Response | null;
+}
+
+/**
+ * Counts a request against a named limit: `auth` 20 in 15 minutes, `mfa` 5 in 15 minutes, `upload` 300, `api` 500
+ * and `session_read` 500 a minute, `admin_cli` 1 a minute, `warming` 10 and `invalidate` 20 an hour (by user: pass
+ * `identifier`). `rateLimits` changes them and adds others.
+ *
+ * ```ts
+ * const limit = await applyRateLimit(request, 'api');
+ * if (limit.response) return limit.response;
+ * return addRateLimitHeaders(await handle(request), limit);
+ * ```
+ *
+ * @throws {InvalidArgumentError} `E_INVALID_ARGUMENT` for a name that does not exist, and when there is neither an
+ * `identifier` nor an address that can be trusted.
+ * @throws {ConfigError} `E_CONFIG` when `rateLimitTrustedProxies` is needed and not set. (S1)
+ */
+export function applyRateLimit(
+  request: RateLimitRequest,
+  type?: string | undefined,
+  options?: ApplyRateLimitOptions | undefined,
+): Promise<AppliedRateLimit>;
+
+/**
+ * Tells the client about its limits: `X-RateLimit-Limit`, `-Remaining` and `-Reset` (Unix seconds), `RateLimit` and
+ * `RateLimit-Policy` (IETF draft 11), and `Retry-After` when denied. *Synchronous.*
+ *
+ * @param response a `Response`, `Headers`, or anything with `setHeader`.
+ * @returns the same, or a copy of a `Response` whose headers cannot be changed.
+ * @throws {InvalidArgumentError} `E_INVALID_ARGUMENT` for anything else. (S1)
+ */
+export function addRateLimitHeaders<T>(response: T, result: RateLimitResult | CombinedRateLimitResult): T;
+
+/**
+ * The answer to a denied request: status 429 with `application/problem+json` and the headers above, 503 when it was
+ * denied for want of a store. *Synchronous.*
+ *
+ * @throws {InvalidArgumentError} `E_INVALID_ARGUMENT` when `result` is allowed. (here)
+ */
+export function rateLimitResponse(
+  result: RateLimitResult | CombinedRateLimitResult,
+  init?: { readonly headers?: ConstructorParameters<typeof Headers>[0] } | undefined,
+): Response;
+
+// -----------------------------------------------------------------------------------------------------------
 // One request
 // -----------------------------------------------------------------------------------------------------------
 
@@ -1572,6 +2053,12 @@ export interface AuthorizeChecks {
   readonly permission?: string | readonly string[] | undefined;
   /** As {@link getCachedUserContext}. It is about the context; the blacklist is never asked less strictly. */
   readonly consistency?: Consistency | undefined;
+  /**
+   * The limits this request counts against, once, whatever else becomes of it: a request without a token counts, too.
+   * Charged in the same round trip, all or none as by {@link checkRateLimits}. Never take an `identifier` from a token
+   * that is not verified yet: whoever forges one would spend the limit of somebody else.
+   */
+  readonly limit?: RateLimitCheck | readonly RateLimitCheck[] | undefined;
 }
 
 /** A request that must carry a token. */
@@ -1617,6 +2104,7 @@ export type AuthorizeRequest<T extends object = JWTPayload> =
  * | `user_inactive` | 401 | `is_active` is false or NULL |
  * | `user_deleted` | 401 | `deleted_at` is set |
  * | `forbidden` | 403 | a permission that was asked for is missing |
+ * | `rate_limited` | 429 | beyond `limit`; nothing else was looked at (`rateLimit`, `retryAfterMs`) |
  * | `unavailable` | 503 | nobody could tell in time (`cause`): ask again after `retryAfterMs` |
  */
 export type AuthorizeReason =
@@ -1629,6 +2117,7 @@ export type AuthorizeReason =
   | 'user_inactive'
   | 'user_deleted'
   | 'forbidden'
+  | 'rate_limited'
   | 'unavailable';
 
 /** The request may go on. */
@@ -1643,26 +2132,31 @@ export interface Authorized<T extends object = JWTPayload> {
   readonly user: User;
   /** For {@link hasPermission} and {@link scopeOf}. */
   readonly context: UserContext;
+  /** What the limits said, for {@link addRateLimitHeaders}; present when they were asked. */
+  readonly rateLimit?: CombinedRateLimitResult | undefined;
 }
 
 /** The request must not go on. */
 export interface AuthorizeDenied {
   readonly ok: false;
   readonly reason: AuthorizeReason;
-  readonly status: 401 | 403 | 503;
+  readonly status: 401 | 403 | 429 | 503;
   /** One sentence for people, without personal data. */
   readonly message: string;
   /** What `verify` threw, or the error behind `unavailable`. Not for the client. */
   readonly cause?: unknown;
-  /** Milliseconds; with `unavailable`. */
+  /** Milliseconds; with `unavailable` and `rate_limited`. */
   readonly retryAfterMs?: number | undefined;
+  /** What the limits said, for {@link rateLimitResponse} and {@link addRateLimitHeaders}. */
+  readonly rateLimit?: CombinedRateLimitResult | undefined;
 }
 
 /** What {@link authorizeRequest} resolves to; `ok` tells which. */
 export type AuthorizeResult<T extends object = JWTPayload> = Authorized<T> | AuthorizeDenied;
 
 /**
- * Everything a request has to pass, in one round trip: blacklist, cached JWT payload, context, permissions.
+ * Everything a request has to pass, in one round trip: rate limits, blacklist, cached JWT payload, context,
+ * permissions.
  *
  * ```ts
  * const result = await authorizeRequest({ token, verify, permission: 'reports:read:organization' });

@@ -44,6 +44,22 @@ exports.Scope = api.Scope;
 exports.withRequestSnapshot = api.withRequestSnapshot;
 exports.authorizeRequest = api.authorizeRequest;
 
+exports.checkRateLimit = api.checkRateLimit;
+exports.checkIpRateLimit = api.checkIpRateLimit;
+exports.checkUserRateLimit = api.checkUserRateLimit;
+exports.checkEndpointRateLimit = api.checkEndpointRateLimit;
+exports.checkGlobalRateLimit = api.checkGlobalRateLimit;
+exports.checkRateLimits = api.checkRateLimits;
+exports.peekRateLimit = api.peekRateLimit;
+exports.resetRateLimit = api.resetRateLimit;
+exports.blockRateLimit = api.blockRateLimit;
+exports.rewardRateLimit = api.rewardRateLimit;
+exports.applyRateLimit = api.applyRateLimit;
+exports.RedisRateLimiter = api.RedisRateLimiter;
+exports.getRateLimitKey = api.getRateLimitKey;
+exports.addRateLimitHeaders = api.addRateLimitHeaders;
+exports.rateLimitResponse = api.rateLimitResponse;
+
 exports.redisCacheService = api.redisCacheService;
 
 exports.BcosCacheError = api.BcosCacheError;

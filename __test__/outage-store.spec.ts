@@ -89,6 +89,10 @@ it('every asynchronous function of the package is in the table that the outages 
     'hasPermission',
     'scopeOf',
     'Scope',
+    'RedisRateLimiter',
+    'getRateLimitKey',
+    'addRateLimitHeaders',
+    'rateLimitResponse',
   ];
   const other = ['setLogger', 'close'];
   const exported = Object.entries(api)

@@ -276,7 +276,7 @@ describe('the judge notices', () => {
     'this cache, when it answers without validation and announcements are late, by %s entries',
     async (group) => {
       const rest = { unvalidated: true, evictions: 0 };
-      const played = await play({ group, rounds: rounds(600, 60), pauseMs: 100, ...rest });
+      const played = await play({ group, rounds: rounds(600, 150), pauseMs: 100, ...rest });
       tell(`without validation, ${group} entries`, played);
       expect(resurrections(played.reports).length).toBeGreaterThan(0);
     },

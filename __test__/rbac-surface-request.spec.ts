@@ -75,6 +75,80 @@ describe('authorizeRequest', () => {
     expect(await ask({ userId: OTHER })).toMatchObject({ ok: false, reason: 'user_unknown', status: 401 });
   });
 
+  describe('with limits', () => {
+    const limit = { type: 'login', identifier: 'ip:a', limit: 5, windowSeconds: 60 };
+    const native5 = ['login', 'ip:a', 5, 60_000, 1, 0];
+    const counted = () => native.calls.flatMap((call) => call.filter(Array.isArray));
+
+    it('counts in the same round trip, and says what is left', async () => {
+      native.payload = { user_id: USER };
+      const result = await ask({ token, limit });
+      expect(result).toMatchObject({ ok: true, rateLimit: { allowed: true, remaining: 9, limit: 5 } });
+      expect(counted()).toEqual([native5]);
+      const other = await ask({
+        token,
+        permission: 'a:b:all',
+        limit: [limit, { type: 'api', identifier: 'u' }],
+      });
+      expect(other).toMatchObject({ reason: 'forbidden', rateLimit: { results: [{}, { limit: 500 }] } });
+      expect(native.count('authorize')).toBe(3);
+    });
+
+    it.each<[string, object]>([
+      ['objects that are not known here', {}],
+      ['a token that is verified first', { verify }],
+      ['nothing else to ask', { token: undefined, userId: USER, tokenId: null }],
+    ])('counts once: %s', async (_, more) => {
+      native.careful = 'verify' in more;
+      if (!native.careful) native.payload = { user_id: USER };
+      const { token: given, ...rest } = { token, ...more } as { token?: string };
+      const result = await ask({ ...(given === undefined ? {} : { token: given }), ...rest, limit });
+      expect(result).toMatchObject({ ok: true, rateLimit: { allowed: true } });
+      expect(native.count('authorize')).toBeGreaterThan(1);
+      expect(counted()).toEqual([native5]);
+    });
+
+    it.each([
+      ['without a token', { token: null }, 'token_missing'],
+      ['with half a character', { token: 'a\ud800' }, 'token_invalid'],
+    ])('counts a request %s', async (_, request, reason) => {
+      expect(await ask({ ...request, limit })).toMatchObject({ reason, rateLimit: { allowed: true } });
+      expect(native.calls).toEqual([['limits', native5, true]]);
+      native.limits = [0, 0, 10, 20, 30];
+      expect(await ask({ ...request, limit })).toMatchObject({ reason: 'rate_limited', status: 429 });
+    });
+
+    it('beyond them nothing else is said, and verify does not run', async () => {
+      native.limits = [0, 0, 1_000, 2_000, 1_500];
+      native.revoked = true;
+      const result = await ask({ token, limit, verify: () => expect.unreachable() });
+      expect(result).toMatchObject({ ok: false, reason: 'rate_limited', status: 429, retryAfterMs: 1_500 });
+      expect(result.rateLimit).toMatchObject({ allowed: false, type: 'login', degraded: false });
+      native.limits = [6, 0, 0, 0, 1_000];
+      expect(await ask({ token, limit })).toMatchObject({
+        reason: 'unavailable',
+        status: 503,
+        retryAfterMs: 1_000,
+      });
+    });
+
+    it.each<[string, unknown]>([
+      ['none', []],
+      ['too many', Array.from({ length: 17 }, (_, at) => ({ ...limit, identifier: String(at) }))],
+      ['no object', 'api'],
+      ['an unknown name', { type: 'apis', identifier: 'u' }],
+      ['no identifier', { type: 'api' }],
+      ['half of it', { type: 'api', identifier: 'u', limit: 5 }],
+      ['a misspelt property', { ...limit, costs: 2 }],
+      ['no window', { ...limit, windowSeconds: 0 }],
+      ['a fraction', { ...limit, limit: 1.5 }],
+      ['no such policy', { ...limit, onStoreFailure: 'allow' }],
+    ])('is refused before anything is counted: %s', async (_, wrong) => {
+      await expect(ask({ token, limit: wrong })).rejects.toMatchObject({ code: 'E_INVALID_ARGUMENT' });
+      expect(native.calls).toEqual([]);
+    });
+  });
+
   const shapes: [what: string, request: object, world: Partial<Native>, expected: string][] = [
     ['no cookie', { token: undefined, verify }, {}, 'token_missing'],
     ['null', { token: null, verify }, {}, 'token_missing'],
@@ -339,7 +413,7 @@ describe('authorizeRequest', () => {
   });
 
   it('names all unknown properties', async () => {
-    await expect(ask({ userId: USER, ip: 'x', limit: 1 })).rejects.toThrow(/ip, limit/);
+    await expect(ask({ userId: USER, ip: 'x', limits: 1 })).rejects.toThrow(/ip, limits/);
   });
 
   it('reads each property once', async () => {

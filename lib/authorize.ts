@@ -9,9 +9,10 @@ import type * as Public from '../index.js';
 import { check, remaining } from './arguments.js';
 import { type Consistency, WORDS } from './consistency.js';
 import { userOf } from './contexts.js';
-import { decide, denied, type Facts, unavailable } from './decide.js';
+import { decide, denied, type Facts, limited, unavailable } from './decide.js';
 import { BcosCacheError, InvalidArgumentError, NotFoundError } from './errors.js';
-import { type Asked, readRequest, type Verify } from './request.js';
+import type { Spec } from './limiter/limits.js';
+import { type Asked, type ReadLimits, readRequest, type Verify } from './request.js';
 
 /** What is asked in one round trip; `null` = take it from the token's text, or there is none. */
 export interface Question {
@@ -20,6 +21,8 @@ export interface Question {
   readonly userId: string | null;
   readonly checkToken: boolean;
   readonly consistency: Consistency;
+  /** `null` = counted already, or against none. */
+  readonly limits: readonly Spec[] | null;
 }
 
 /** What came back; the ids are those that were used. */
@@ -32,6 +35,8 @@ export interface Answers {
   readonly denied: string | null;
   readonly tokenId: string | null;
   readonly userId: string | null;
+  /** `null` = not asked. When it denies, nothing else is known. */
+  readonly limits: Public.CombinedRateLimitResult | null;
 }
 
 type Options = Public.CallOptions | undefined;
@@ -43,6 +48,8 @@ export interface Port {
   answers(question: Question, options: Options): Promise<Answers>;
   verify(token: string, verify: Verify, options: Options): Promise<object>;
   context(userId: string, options: Public.ContextOptions): Promise<Public.UserContext>;
+  readonly readLimits: ReadLimits;
+  limit(limits: readonly Spec[], options: Options): Promise<Public.CombinedRateLimitResult>;
 }
 
 export async function authorize(
@@ -50,12 +57,14 @@ export async function authorize(
   request: unknown,
   options: Options,
 ): Promise<Public.AuthorizeResult<object>> {
-  const asked = readRequest(request);
+  const asked = readRequest(request, port.readLimits);
   if (options !== undefined) check(options);
-  if (asked.token === '') return denied('token_missing');
-  // A header cannot carry this, a request body can; it would change on its way across.
-  if (asked.token?.isWellFormed() === false) return denied('token_invalid');
   try {
+    if (asked.token === '') return await limitedOr(port, asked, denied('token_missing'), options);
+    // A header cannot carry this, a request body can; it would change on its way across.
+    if (asked.token?.isWellFormed() === false) {
+      return await limitedOr(port, asked, denied('token_invalid'), options);
+    }
     return await walk(port, asked, options);
   } catch (error) {
     options?.signal?.throwIfAborted();
@@ -66,15 +75,28 @@ export async function authorize(
   }
 }
 
+/** A request that needs no look at anything counts nevertheless: it may be one of many guesses. */
+async function limitedOr(
+  port: Port,
+  { limits }: Asked,
+  otherwise: Public.AuthorizeDenied,
+  options: Options,
+): Promise<Public.AuthorizeDenied> {
+  if (limits === null) return otherwise;
+  const told = await port.limit(limits, options);
+  return told.allowed ? { ...otherwise, rateLimit: told } : limited(told);
+}
+
 async function walk(port: Port, asked: Asked, options: Options): Promise<Public.AuthorizeResult<object>> {
   const until = performance.now() + (options?.deadlineMs ?? 0);
   let facts = await begin(port, asked, options);
   for (;;) {
     const step = decide(asked, facts, port.userClaims);
-    if (step.go === 'end') return step.result;
+    if (step.go === 'end') return withLimits(step.result, facts);
     if (step.go === 'grant') {
       const { context, payload, tokenId } = step;
-      return { ok: true, userId: context.user_id, tokenId, payload, user: userOf(context), context };
+      const userId = context.user_id;
+      return withLimits({ ok: true, userId, tokenId, payload, user: userOf(context), context }, facts);
     }
     const rest = remaining(options, until);
     if (step.go === 'verify') facts = await verified(port, step.token, step.verify, facts, rest);
@@ -83,15 +105,29 @@ async function walk(port: Port, asked: Asked, options: Options): Promise<Public.
   }
 }
 
+/** What the limits said belongs to every answer that was not theirs. */
+function withLimits<T extends Public.AuthorizeResult<object>>(result: T, { limits }: Facts): T {
+  return limits === null ? result : { ...result, rateLimit: limits };
+}
+
 /** Everything in one round trip. */
 async function begin(port: Port, asked: Asked, options: Options): Promise<Facts> {
-  const { token, tokenId = null, userId, checkToken, consistency } = asked;
+  const { token, tokenId = null, userId, checkToken, consistency, limits } = asked;
   const failure = undefined;
-  if (token === null && !checkToken) {
+  if (token === null && !checkToken && limits === null) {
     // Only a context is asked for, and that may be near.
-    return { revoked: null, payload: null, context: undefined, denied: null, tokenId, userId, failure };
+    return {
+      revoked: null,
+      payload: null,
+      context: undefined,
+      denied: null,
+      tokenId,
+      userId,
+      limits,
+      failure,
+    };
   }
-  const answers = await port.answers({ token, tokenId, userId, checkToken, consistency }, options);
+  const answers = await port.answers({ token, tokenId, userId, checkToken, consistency, limits }, options);
   return { ...answers, failure };
 }
 
@@ -131,7 +167,8 @@ async function checked(
   facts: Facts,
   options: Options,
 ): Promise<Facts> {
-  const question = { token: null, tokenId, userId, checkToken: true, consistency: asked.consistency };
+  const { consistency } = asked;
+  const question = { token: null, tokenId, userId, checkToken: true, consistency, limits: null };
   const { revoked, context, denied } = await port.answers(question, options);
   if (revoked === null) throw new BcosCacheError('E_INTERNAL', 'the blacklist was not asked');
   return { ...facts, revoked, context, denied };

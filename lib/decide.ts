@@ -32,19 +32,21 @@ export type Step =
 /** How long a client should wait before it asks again. */
 const RETRY_MS = 1_000;
 
-const DENIALS: Readonly<Record<Public.AuthorizeReason, readonly [status: 401 | 403 | 503, message: string]>> =
-  {
-    token_missing: [401, 'the request carries no token'],
-    token_invalid: [401, 'the token is not valid'],
-    token_unverified: [401, 'the token was not verified before, and there is nothing to verify it with'],
-    token_revoked: [401, 'the token was revoked'],
-    token_mismatch: [401, 'the verified token names another user'],
-    user_unknown: [401, 'there is no such user'],
-    user_inactive: [401, 'the user is deactivated'],
-    user_deleted: [401, 'the user was deleted'],
-    forbidden: [403, 'the user lacks a permission that is needed'],
-    unavailable: [503, 'nobody can tell at the moment'],
-  };
+const DENIALS: Readonly<
+  Record<Public.AuthorizeReason, readonly [status: 401 | 403 | 429 | 503, message: string]>
+> = {
+  token_missing: [401, 'the request carries no token'],
+  token_invalid: [401, 'the token is not valid'],
+  token_unverified: [401, 'the token was not verified before, and there is nothing to verify it with'],
+  token_revoked: [401, 'the token was revoked'],
+  token_mismatch: [401, 'the verified token names another user'],
+  user_unknown: [401, 'there is no such user'],
+  user_inactive: [401, 'the user is deactivated'],
+  user_deleted: [401, 'the user was deleted'],
+  forbidden: [403, 'the user lacks a permission that is needed'],
+  rate_limited: [429, 'there were too many requests'],
+  unavailable: [503, 'nobody can tell at the moment'],
+};
 
 const UNAVAILABLE: ReadonlySet<string> = new Set<Public.ErrorCode>([
   'E_SOURCE_UNAVAILABLE',
@@ -66,8 +68,16 @@ export function unavailable(error: unknown): Public.AuthorizeDenied | undefined 
   return { ...denied('unavailable', error), retryAfterMs: RETRY_MS };
 }
 
+/** The result for a request beyond its limits. */
+export function limited(limits: Public.CombinedRateLimitResult): Public.AuthorizeDenied {
+  const { retryAfterMs } = limits;
+  const result = denied(limits.unavailable === true ? 'unavailable' : 'rate_limited');
+  return { ...result, retryAfterMs, rateLimit: limits };
+}
+
 /** The next step; `userClaims` are tried in order. */
 export function decide(asked: Asked, facts: Facts, userClaims: readonly string[]): Step {
+  if (facts.limits?.allowed === false) return { go: 'end', result: limited(facts.limits) };
   // Before the token is verified: a revoked one is not worth it.
   if (asked.checkToken) {
     if (facts.tokenId === null) return end('token_invalid');

@@ -9,6 +9,7 @@ import { abortable, type CallOptions, check, deadline, json, optionalText, text,
 import { authorize, type Port } from './authorize.js';
 import { hasPermission, scopeOf } from './contexts.js';
 import { InvalidArgumentError } from './errors.js';
+import { Limits } from './limiter/limits.js';
 import { Loader } from './loader.js';
 import { setLogger } from './logger.js';
 import type { Hot, InvalidationReply, NativeEngine, ObjectReply } from './native.js';
@@ -27,6 +28,7 @@ export class Engine implements Public.Engine {
   readonly #loader = new Loader();
   readonly #rbac: Rbac;
   readonly #port: Port;
+  readonly #limits: Limits;
   readonly redisCacheService: Public.RedisCacheService;
   #closing: Promise<void> | undefined;
 
@@ -35,12 +37,16 @@ export class Engine implements Public.Engine {
     this.#hot = native.hot();
     const rbac = new Rbac(native, this.#hot, this.#objects);
     this.#rbac = rbac;
+    const limits = new Limits(native, this.#hot);
+    this.#limits = limits;
     this.redisCacheService = new Values(native, this.#objects, this.#loader);
     this.#port = {
       userClaims: native.userClaims(),
       answers: (question, options) => rbac.answers(question, options),
       verify: (token, verify, options) => this.verifyTokenCached(token, verify, options),
       context: (userId, options) => rbac.context(userId, options),
+      readLimits: (field, given) => limits.specs(field, given),
+      limit: (specs, options) => limits.askAll(specs, options),
     };
   }
 
@@ -262,6 +268,90 @@ export class Engine implements Public.Engine {
     options?: CallOptions,
   ): Promise<Public.AuthorizeResult<T>> {
     return authorize(this.#port, request, options) as Promise<Public.AuthorizeResult<T>>;
+  }
+
+  checkRateLimit(
+    type: string,
+    identifier: string,
+    limit: number,
+    windowSeconds: number,
+    options?: Public.RateLimitOptions,
+  ): Promise<Public.RateLimitResult> {
+    return this.#limits.check(type, identifier, limit, windowSeconds, options);
+  }
+
+  checkIpRateLimit(ip: string, limit: number, windowSeconds: number, options?: Public.RateLimitOptions) {
+    return this.#limits.ip(ip, limit, windowSeconds, options);
+  }
+
+  checkUserRateLimit(
+    userId: string,
+    limit: number,
+    windowSeconds: number,
+    options?: Public.RateLimitOptions,
+  ) {
+    return this.#limits.check('user', userId, limit, windowSeconds, options);
+  }
+
+  checkEndpointRateLimit(
+    endpoint: string,
+    limit: number,
+    windowSeconds: number,
+    options?: Public.RateLimitOptions,
+  ) {
+    return this.#limits.check('endpoint', endpoint, limit, windowSeconds, options);
+  }
+
+  checkGlobalRateLimit(limit: number, windowSeconds: number, options?: Public.RateLimitOptions) {
+    return this.#limits.check('global', '', limit, windowSeconds, options);
+  }
+
+  checkRateLimits(limits: readonly Public.RateLimitCheck[], options?: CallOptions) {
+    return this.#limits.checkAll(limits, options);
+  }
+
+  peekRateLimit(
+    type: string,
+    identifier: string,
+    limit: number,
+    windowSeconds: number,
+    options?: Public.RateLimitOptions,
+  ): Promise<Public.RateLimitResult> {
+    return this.#limits.check(type, identifier, limit, windowSeconds, options, false);
+  }
+
+  resetRateLimit(type: string, identifier: string, options?: CallOptions) {
+    return this.#limits.reset(type, identifier, options);
+  }
+
+  blockRateLimit(
+    type: string,
+    identifier: string,
+    limit: number,
+    windowSeconds: number,
+    blockSeconds: number,
+    options?: CallOptions,
+  ): Promise<void> {
+    return this.#limits.block(type, identifier, limit, windowSeconds, blockSeconds, options);
+  }
+
+  rewardRateLimit(
+    type: string,
+    identifier: string,
+    limit: number,
+    windowSeconds: number,
+    cost: number,
+    options?: CallOptions,
+  ): Promise<void> {
+    return this.#limits.reward(type, identifier, limit, windowSeconds, cost, options);
+  }
+
+  applyRateLimit(
+    request: Public.RateLimitRequest,
+    type: string = 'api',
+    options?: Public.ApplyRateLimitOptions,
+  ): Promise<Public.AppliedRateLimit> {
+    return this.#limits.apply(request, type, options);
   }
 
   /** The object of a read; asks in full when this side does not have the object of a near copy. */

@@ -7,6 +7,10 @@ import type * as Public from '../index.js';
 import * as contexts from './contexts.js';
 import type { Engine } from './engine.js';
 import { closeDefault, configure, createEngine, getEngine } from './engines.js';
+import * as address from './limiter/address.js';
+import * as fields from './limiter/fields.js';
+import * as problem from './limiter/problem.js';
+import * as limiter from './limiter/redis-rate-limiter.js';
 import { setLogger } from './logger.js';
 import * as scope from './scope.js';
 import * as snapshot from './snapshot.js';
@@ -18,15 +22,15 @@ export const close: typeof Public.close = closeDefault;
 
 /** A method of the default engine as a function; an engine that cannot be made is a rejection. */
 function delegate<Name extends AsyncMethod>(name: Name): Engine[Name] {
-  // Three plain parameters instead of a rest array: this sits in front of every near hit.
-  const call = (first: unknown, second: unknown, third: unknown) => {
+  // Plain parameters instead of a rest array: this sits in front of every near hit.
+  const call = (a: unknown, b: unknown, c: unknown, d: unknown, e: unknown, f: unknown) => {
     let engine: Engine;
     try {
       engine = getEngine();
     } catch (error) {
       return Promise.reject(error);
     }
-    return (engine[name] as (...given: unknown[]) => unknown).call(engine, first, second, third);
+    return (engine[name] as (...given: unknown[]) => unknown).call(engine, a, b, c, d, e, f);
   };
   return call as unknown as Engine[Name];
 }
@@ -79,6 +83,19 @@ export const invalidateAllRolePermissions: typeof Public.invalidateAllRolePermis
 );
 export const authorizeRequest: typeof Public.authorizeRequest = delegate('authorizeRequest');
 
+export const checkRateLimit: typeof Public.checkRateLimit = delegate('checkRateLimit');
+export const checkIpRateLimit: typeof Public.checkIpRateLimit = delegate('checkIpRateLimit');
+export const checkUserRateLimit: typeof Public.checkUserRateLimit = delegate('checkUserRateLimit');
+export const checkEndpointRateLimit: typeof Public.checkEndpointRateLimit =
+  delegate('checkEndpointRateLimit');
+export const checkGlobalRateLimit: typeof Public.checkGlobalRateLimit = delegate('checkGlobalRateLimit');
+export const checkRateLimits: typeof Public.checkRateLimits = delegate('checkRateLimits');
+export const peekRateLimit: typeof Public.peekRateLimit = delegate('peekRateLimit');
+export const resetRateLimit: typeof Public.resetRateLimit = delegate('resetRateLimit');
+export const blockRateLimit: typeof Public.blockRateLimit = delegate('blockRateLimit');
+export const rewardRateLimit: typeof Public.rewardRateLimit = delegate('rewardRateLimit');
+export const applyRateLimit: typeof Public.applyRateLimit = delegate('applyRateLimit');
+
 /** The service of the default engine; an engine that cannot be made is a rejection. */
 export const redisCacheService: typeof Public.redisCacheService = {
   get: async (key, options) => getEngine().redisCacheService.get(key, options),
@@ -93,4 +110,8 @@ export const redisCacheService: typeof Public.redisCacheService = {
 export const hasPermission: typeof Public.hasPermission = contexts.hasPermission;
 export const scopeOf: typeof Public.scopeOf = contexts.scopeOf as unknown as typeof Public.scopeOf;
 export const withRequestSnapshot: typeof Public.withRequestSnapshot = snapshot.withRequestSnapshot;
+export const getRateLimitKey: typeof Public.getRateLimitKey = address.getRateLimitKey;
+export const addRateLimitHeaders: typeof Public.addRateLimitHeaders = fields.addRateLimitHeaders;
+export const rateLimitResponse: typeof Public.rateLimitResponse = problem.rateLimitResponse;
+export const RedisRateLimiter: typeof Public.RedisRateLimiter = limiter.RedisRateLimiter;
 export const Scope: typeof Public.Scope = scope.Scope as unknown as typeof Public.Scope;

@@ -35,8 +35,29 @@ export interface Hot {
     consistency: Consistency,
     full: boolean,
     deadlineMs: number,
+    limits: LimitArguments | null,
   ): Promise<AuthorizeReply>;
+  limit(
+    type: string,
+    identifier: string,
+    limit: number,
+    windowMs: number,
+    cost: number,
+    fallback: number,
+    charge: boolean,
+    deadlineMs: number,
+  ): Promise<LimitReply>;
+  limits(limits: LimitArguments, charge: boolean, deadlineMs: number): Promise<LimitReply>;
 }
+
+/** Type, identifier, limit, window in milliseconds, cost and 0 (local), 1 (open) or 2 (closed), of each limit. */
+export type LimitArguments = readonly (string | number)[];
+
+/**
+ * Five numbers per limit: state, remaining, milliseconds until more of it is back, until all of it is, and until a
+ * retry (-1 = never). State: 0 denied, 1 admitted, 2 denied for want of a store, 3 not asked; 4 more without the store.
+ */
+export type LimitReply = readonly number[];
 
 /** First element of a reply that hands out a loader ticket, or that names somebody else's failed loader. */
 export const LEAD = -1;
@@ -60,6 +81,8 @@ export type AuthorizeReply = readonly [
   denied: 'unknown' | 'inactive' | 'deleted' | null,
   tokenId: string | null,
   userId: string | null,
+  /** `null` = not asked. When one denies, nothing else is known. */
+  limits: LimitReply | null,
 ];
 
 /** Methods whose generated types say less than is known of them. */

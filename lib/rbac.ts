@@ -19,6 +19,7 @@ import type { Answers, Question } from './authorize.js';
 import { BOUNDED, type Consistency, FRESH, VALIDATED } from './consistency.js';
 import { type Delivered, handOut } from './contexts.js';
 import { BcosCacheError } from './errors.js';
+import { combined, flat } from './limiter/limits.js';
 import type { Hot, InvalidationReply, NativeEngine, ObjectReply, Voided } from './native.js';
 import type { Objects } from './objects.js';
 import { currentSnapshot, dropping } from './snapshot.js';
@@ -103,19 +104,23 @@ export class Rbac {
   async answers(question: Question, options: Public.CallOptions | undefined): Promise<Answers> {
     const snapshot = question.consistency === FRESH ? undefined : currentSnapshot();
     const version = snapshot === undefined ? 0 : snapshot.version;
-    const found =
-      (await this.#authorize(question, false, options)) ?? (await this.#authorize(question, true, options));
-    if (found === undefined) throw defect('the native side gave no objects');
+    let found = await this.#authorize(question, false, options);
+    if (found.missing) {
+      // What a request costs was charged by the first one.
+      const { limits } = found;
+      found = { ...(await this.#authorize({ ...question, limits: null }, true, options)), limits };
+      if (found.missing) throw defect('the native side gave no objects');
+    }
     if (snapshot === undefined || found.context === undefined) return found;
     return { ...found, context: snapshot.keep(this, found.context, version) };
   }
 
-  /** `undefined` when only numbers came and one of them is not known here. */
+  /** `missing` when only numbers came and one of them is not known here. */
   async #authorize(
-    { token, tokenId, userId, checkToken, consistency }: Question,
+    { token, tokenId, userId, checkToken, consistency, limits }: Question,
     full: boolean,
     options: Public.CallOptions | undefined,
-  ): Promise<Answers | undefined> {
+  ): Promise<Answers & { readonly missing: boolean }> {
     const asked = this.#hot.authorize(
       token,
       tokenId,
@@ -124,15 +129,24 @@ export class Rbac {
       consistency,
       full,
       deadline(options),
+      limits === null ? null : flat(limits),
     );
-    const [revoked, payloadReply, contextReply, denied, usedToken, usedUser] = await abortable(
+    const [revoked, payloadReply, contextReply, denied, usedToken, usedUser, told] = await abortable(
       asked,
       options?.signal,
     );
     const payload = payloadReply === null ? null : this.#objects.of(payloadReply);
     const context = contextReply === null ? null : this.#delivered(contextReply);
-    if (payload === undefined || context === undefined) return undefined;
-    return { revoked, payload, context: context?.context, denied, tokenId: usedToken, userId: usedUser };
+    return {
+      revoked,
+      payload: payload ?? null,
+      context: context?.context,
+      denied,
+      tokenId: usedToken,
+      userId: usedUser,
+      limits: limits === null || told === null ? null : combined(told, limits),
+      missing: payload === undefined || context === undefined,
+    };
   }
 
   #ask(id: string, wanted: Consistency, full: boolean, deadlineMs: number): Promise<ObjectReply> {

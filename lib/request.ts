@@ -8,6 +8,7 @@
 import { consistency, text } from './arguments.js';
 import type { Consistency } from './consistency.js';
 import { InvalidArgumentError } from './errors.js';
+import type { Spec } from './limiter/limits.js';
 import { readPermission } from './permissions.js';
 
 export type Verify = (token: string) => object | Promise<object>;
@@ -25,7 +26,12 @@ export interface Asked {
   /** All of them are needed. */
   readonly permissions: readonly string[];
   readonly consistency: Consistency;
+  /** `null`: it counts against none. */
+  readonly limits: readonly Spec[] | null;
 }
+
+/** Reads the limits of a request. */
+export type ReadLimits = (field: string, limits: unknown) => readonly Spec[];
 
 const PROPERTIES: ReadonlySet<PropertyKey> = new Set([
   'token',
@@ -34,9 +40,10 @@ const PROPERTIES: ReadonlySet<PropertyKey> = new Set([
   'userId',
   'permission',
   'consistency',
+  'limit',
 ]);
 
-export function readRequest(request: unknown): Asked {
+export function readRequest(request: unknown, readLimits: ReadLimits): Asked {
   const given = properties(request);
   const token = given.has('token') ? readToken(given.get('token')) : null;
   const verify = given.get('verify');
@@ -60,6 +67,7 @@ export function readRequest(request: unknown): Asked {
     userId: userId === undefined ? null : id('userId', userId),
     permissions: readPermissions(given.get('permission')),
     consistency: consistency(given.get('consistency')),
+    limits: given.get('limit') === undefined ? null : readLimits('limit', given.get('limit')),
   };
 }
 

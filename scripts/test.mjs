@@ -8,6 +8,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { findRedis, findValkey } from '../__test__/servers/binaries.mjs';
 import { cwd } from './run.mjs';
 import { setup, step } from './setup.mjs';
 
@@ -33,13 +34,20 @@ function check(name, command, given) {
   }
 }
 
-/** cargo test: its own closing lines are added up. */
-function rust() {
+/** cargo test: its own closing lines are added up. Some of its tests compare with real servers. */
+async function rust() {
   step('Rust tests');
+  const [valkey, redis] = await Promise.all([findValkey(), findRedis()]);
+  const servers = {
+    BCOS_VALKEY_SERVER: valkey.path,
+    BCOS_REDIS_SERVER: redis.path,
+    ...valkey.env,
+    ...redis.env,
+  };
   const given = ['test', '--locked', '-p', 'bcos-cache-core', '--no-fail-fast'];
   const result = spawnSync('cargo', given, {
     cwd,
-    env,
+    env: { ...env, ...servers },
     stdio: ['ignore', 'pipe', 'inherit'],
     maxBuffer: 1 << 28,
   });
@@ -94,7 +102,7 @@ check('lint (Rust core)', 'cargo', [
   'warnings',
 ]);
 check('lint (Rust surface)', 'cargo', ['clippy', '--locked', '-p', 'bcos-cache', '--', '-D', 'warnings']);
-rust();
+await rust();
 node();
 
 process.stdout.write(`\ntests: ${passed} passed, ${failed} failed\n`);

@@ -6,6 +6,7 @@
 import { randomUUID } from 'node:crypto';
 import { BcosCacheError, type CallOptions, type Engine, type ErrorCode } from '../../index.js';
 import type { Database, UserRow } from './database.js';
+import { limitFunctions } from './limit-functions.js';
 import { addRights, rbacFunctions } from './rbac-functions.js';
 import { type Claims, claimsOf, forged, signed, verified } from './tokens.js';
 
@@ -60,9 +61,9 @@ export interface Row {
   readonly of: string;
   /**
    * `cache`: what the cache knows, so "unknown" is a right answer. `source`: the store or, when that cannot tell,
-   * the source. `invalidation`: needs neither at once.
+   * the source. `invalidation`: needs neither at once. `store`: nobody else can do it.
    */
-  readonly asks: 'cache' | 'source' | 'invalidation';
+  readonly asks: 'cache' | 'source' | 'invalidation' | 'store';
   call(engine: Engine, world: World): Promise<unknown>;
   /** Whether a value is the truth. */
   right(value: unknown, world: World): boolean;
@@ -276,6 +277,7 @@ export const functions: readonly Row[] = [
     right: isInvalidation,
   },
   ...rbacFunctions,
+  ...limitFunctions,
   {
     name: 'getHealth',
     of: 'the engine',
@@ -315,8 +317,9 @@ export function calling(engine: Engine, options: CallOptions): Engine {
       if (typeof method !== 'function') return method;
       return (...given: unknown[]): unknown => {
         if (!asynchronous.has(name)) return method.apply(target, given);
-        // The only function that the table calls with options of its own: they stay.
-        const own = name === 'getCachedUserContext' && given.length > 1 ? (given.pop() as object) : {};
+        // What the table calls with options of its own keeps them.
+        const mine = { getCachedUserContext: 2, applyRateLimit: 3 }[name as string];
+        const own = given.length === mine ? (given.pop() as object) : {};
         return method.apply(target, [...given, { ...own, ...options }]);
       };
     },
@@ -336,6 +339,7 @@ export function complaint(row: Row, world: World, ended: Ended, conditions: Cond
   if (code === 'E_DEADLINE' && conditions.impatient) return undefined;
   const honest = code !== undefined && HONEST.includes(code);
   if (honest && conditions.source === 'down' && row.asks === 'source') return undefined;
+  if (code === 'E_STORE_UNAVAILABLE' && row.asks === 'store') return undefined;
   return `${label}: rejected with ${code ?? ''} ${String(error)}`;
 }
 

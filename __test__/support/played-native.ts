@@ -70,6 +70,8 @@ export class Native {
   revoked: boolean | null = false;
   payload: object | null = null;
   denied: string | null = null;
+  /** What the limits of a request say, five numbers each; all admitted when left alone. */
+  limits: readonly number[] | null = null;
   role: Reply = null;
   /** Claims that may hold the user id. */
   claims: readonly string[] = ['user_id', 'sub'];
@@ -98,6 +100,16 @@ export class Native {
     return this.claims;
   }
 
+  rateLimits(): string {
+    const api = { limit: 500, windowSeconds: 60, onStoreFailure: 'local' };
+    return JSON.stringify({ named: { api }, onStoreFailure: 'local', trustedProxies: null });
+  }
+
+  #told(limits: readonly unknown[]): readonly number[] {
+    const admitted = [1, 9, 1_000, 2_000, 0];
+    return this.limits ?? Array.from({ length: limits.length / 6 }, () => admitted).flat();
+  }
+
   hot(): object {
     return {
       peekContext: (id: string, asked: boolean) => {
@@ -119,15 +131,21 @@ export class Native {
         consistency: number,
         full: boolean,
         deadlineMs: number,
+        limits: readonly unknown[] | null,
       ) => {
-        this.calls.push(['authorize', token, tokenId, userId, checkToken, consistency, full, deadlineMs]);
+        const given = [token, tokenId, userId, checkToken, consistency, full, deadlineMs];
+        this.calls.push(['authorize', ...given, ...(limits === null ? [] : [limits])]);
+        const told = limits === null ? null : this.#told(limits);
+        if (told?.some((state, at) => at % 5 === 0 && (state & 3) !== 1)) {
+          return [null, null, null, null, null, null, told];
+        }
         const { jti = null, user_id = null } = claimsIn(token);
         const id = userId ?? user_id;
         const found = id === null || this.denied !== null ? undefined : this.kept.get(id.toLowerCase());
         await this.gate;
         if (this.failure !== undefined) throw this.failure;
         if (this.careful && token !== null && this.payload === null) {
-          return [null, null, null, null, checkToken ? (tokenId ?? jti) : null, id];
+          return [null, null, null, null, checkToken ? (tokenId ?? jti) : null, id, told];
         }
         const missing = id !== null && found === undefined ? 'unknown' : null;
         return [
@@ -137,7 +155,12 @@ export class Native {
           this.denied ?? missing,
           checkToken ? (tokenId ?? jti) : null,
           id,
+          told,
         ];
+      },
+      limits: async (limits: readonly unknown[], charge: boolean) => {
+        this.calls.push(['limits', limits, charge]);
+        return this.#told(limits);
       },
       beginJwt: async () => [-1, 0],
     };

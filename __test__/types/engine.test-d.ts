@@ -26,7 +26,8 @@ import {
 } from 'bcos-cache';
 import { check, expectType, type Same } from './expect-type.js';
 
-// Every module-level function is a method with the same signature, except the three that concern engines themselves.
+// Every module-level function is a method with the same signature, except those that concern engines themselves, or
+// only a request or response of HTTP.
 type Functions = {
   [Name in keyof typeof cache as (typeof cache)[Name] extends abstract new (
     ...args: never
@@ -35,7 +36,14 @@ type Functions = {
     : // A class that nobody may construct is not `new`.
       Exclude<
         Name,
-        'createEngine' | 'configure' | 'getEngine' | 'Scope' | 'redisCacheService'
+        | 'createEngine'
+        | 'configure'
+        | 'getEngine'
+        | 'Scope'
+        | 'redisCacheService'
+        | 'getRateLimitKey'
+        | 'addRateLimitHeaders'
+        | 'rateLimitResponse'
       >]: (typeof cache)[Name];
 };
 // The service is an object: it cannot be told from a function by its name, and is compared below.
@@ -122,6 +130,13 @@ type NearNamespace =
   | 'user_context'
   | 'role_perms'
   | 'org_tree';
+type NamedLimits = {
+  readonly [name: string]: {
+    readonly limit: number;
+    readonly windowSeconds: number;
+    readonly onStoreFailure?: 'local' | 'open' | 'closed' | undefined;
+  };
+};
 type NearByNamespace = { readonly [Name in NearNamespace]?: NearOptions | undefined };
 check<
   Same<
@@ -135,6 +150,9 @@ check<
         OptionOf<'cacheStore', 'valkey' | 'embedded' | 'none'> &
         OptionOf<'redisLog', LogLevel | 'off'> &
         OptionOf<'near', NearByNamespace> &
+        OptionOf<'rateLimits', NamedLimits> &
+        OptionOf<'rateLimitTrustedProxies', number | string | readonly string[]> &
+        OptionOf<'rateLimitOnStoreFailure', 'local' | 'open' | 'closed'> &
         OptionOf<'schema', SchemaMapping>
     >
   >
@@ -240,6 +258,7 @@ export function hitRate(metrics: MetricsSnapshot): number {
       | 'org_tree'
       | 'rbac_epoch'
       | 'tail'
+      | 'ratelimit'
     >
   >();
   return (users.near + users.store) / (users.near + users.store + users.source);

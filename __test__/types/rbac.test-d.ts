@@ -211,7 +211,7 @@ export async function handle(request: AuthorizeRequest<Session>): Promise<Respon
     return result.user;
   }
   expectType<AuthorizeDenied>()(result);
-  expectType<401 | 403 | 503>()(result.status);
+  expectType<401 | 403 | 429 | 503>()(result.status);
   expectType<unknown>()(result.cause);
   expectType<number | undefined>()(result.retryAfterMs);
   return new Response(messageOf(result.reason), { status: result.status });
@@ -229,6 +229,7 @@ function messageOf(reason: AuthorizeReason): string {
       return 'log in again';
     case 'forbidden':
       return 'not yours';
+    case 'rate_limited':
     case 'unavailable':
       return 'try again';
     default:

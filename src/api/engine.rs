@@ -98,6 +98,12 @@ impl NativeEngine {
         self.engine.core().settings.jwt.user_claims.clone()
     }
 
+    /// Named limits, policy and proxies, as JSON.
+    #[napi(catch_unwind)]
+    pub fn rate_limits(&self) -> String {
+        self.engine.core().settings.rate_limits.json().to_string()
+    }
+
     /// Metrics as JSON.
     #[napi(catch_unwind)]
     pub fn metrics(&self) -> String {

@@ -20,6 +20,7 @@ use napi_derive::napi;
 
 use super::Raw;
 use super::engine::NativeEngine;
+use super::limits;
 use crate::bridge::args::{Text, deadline, with_text};
 use crate::bridge::queue::Queue;
 use crate::registry::JsEngine;
@@ -29,9 +30,10 @@ thread_local! {
     static KEY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-struct Bound {
-    engine: Arc<JsEngine>,
-    queue: Arc<Queue>,
+/// What every function of an engine needs.
+pub(super) struct Bound {
+    pub(super) engine: Arc<JsEngine>,
+    pub(super) queue: Arc<Queue>,
 }
 
 type Callback = unsafe extern "C" fn(sys::napi_env, sys::napi_callback_info) -> sys::napi_value;
@@ -42,7 +44,7 @@ impl NativeEngine {
     #[napi(catch_unwind)]
     pub fn hot(&self, env: Env) -> napi::Result<Raw> {
         let bound = Arc::new(Bound { engine: self.engine.clone(), queue: Queue::of(env.raw())? });
-        let functions: [(&CStr, Callback); 12] = [
+        let functions: [(&CStr, Callback); 14] = [
             (c"peekRevoked", peek_revoked),
             (c"peekUser", peek_user),
             (c"tokenIsBlacklisted", token_is_blacklisted),
@@ -55,6 +57,8 @@ impl NativeEngine {
             (c"userContextFresh", user_context_fresh),
             (c"rolePermissions", role_permissions),
             (c"authorize", authorize),
+            (c"limit", limits::limit),
+            (c"limits", limits::limits),
         ];
         let mut object = ptr::null_mut();
         // SAFETY: the environment of this very call; every name and out-pointer lives through its call.
@@ -96,7 +100,7 @@ unsafe extern "C" fn free(_: sys::napi_env, data: *mut c_void, _: *mut c_void) {
 }
 
 /// Reads the call, runs `body`, and turns an error or a panic into an exception.
-unsafe fn call<const N: usize>(
+pub(super) unsafe fn call<const N: usize>(
     env: sys::napi_env,
     info: sys::napi_callback_info,
     body: impl FnOnce(&Bound, [sys::napi_value; N]) -> napi::Result<sys::napi_value>,
@@ -233,30 +237,40 @@ unsafe extern "C" fn role_permissions(env: sys::napi_env, info: sys::napi_callba
     unsafe { submit(env, info, |_, role_id, full| Request::RolePermissions { role_id, full }) }
 }
 
-/// `(token, tokenId, userId, checkToken, consistency, full, deadlineMs) => Promise`
+/// `(token, tokenId, userId, checkToken, consistency, full, deadlineMs, limits) => Promise`
 unsafe extern "C" fn authorize(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
     // SAFETY: the handles of this very call.
     unsafe {
-        call(env, info, |bound, [token, token_id, user_id, check_token, consistency, full, ms]: [_; 7]| {
-            let (mut check, mut given, mut level, mut limit) = (false, false, 0_u32, 0.0);
-            sys::napi_get_value_bool(env, check_token, &mut check);
-            sys::napi_get_value_uint32(env, consistency, &mut level);
-            sys::napi_get_value_bool(env, full, &mut given);
-            sys::napi_get_value_double(env, ms, &mut limit);
-            let asked = Authorize {
-                token: optional(env, token)?,
-                jti: optional(env, token_id)?,
-                user_id: optional(env, user_id)?,
-                check_token: check,
-                consistency: match level {
-                    1 => Consistency::Bounded,
-                    2 => Consistency::Fresh,
-                    _ => Consistency::Validated,
-                },
-                full: given,
-            };
-            Ok(bound.queue.submit(env, &bound.engine, Request::Authorize(Box::new(asked)), deadline(limit)))
-        })
+        call(
+            env,
+            info,
+            |bound, [token, token_id, user_id, check_token, consistency, full, ms, limits]: [_; 8]| {
+                let (mut check, mut given, mut level, mut limit) = (false, false, 0_u32, 0.0);
+                sys::napi_get_value_bool(env, check_token, &mut check);
+                sys::napi_get_value_uint32(env, consistency, &mut level);
+                sys::napi_get_value_bool(env, full, &mut given);
+                sys::napi_get_value_double(env, ms, &mut limit);
+                let asked = Authorize {
+                    token: optional(env, token)?,
+                    jti: optional(env, token_id)?,
+                    user_id: optional(env, user_id)?,
+                    check_token: check,
+                    consistency: match level {
+                        1 => Consistency::Bounded,
+                        2 => Consistency::Fresh,
+                        _ => Consistency::Validated,
+                    },
+                    full: given,
+                    limits: limits::checks(env, limits)?,
+                };
+                Ok(bound.queue.submit(
+                    env,
+                    &bound.engine,
+                    Request::Authorize(Box::new(asked)),
+                    deadline(limit),
+                ))
+            },
+        )
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod engine;
 mod hot;
+mod limits;
 mod requests;
 
 use napi::bindgen_prelude::{ToNapiValue, TypeName};

@@ -4,6 +4,7 @@ use std::ptr;
 
 use bcos_cache_core::base::error::Error;
 use bcos_cache_core::engine::Outcome;
+use bcos_cache_core::limiter::{Answer, Decision, Told};
 use napi::sys;
 
 /// Creates the value of an outcome that is not a failure; null when Node refuses, which it does only
@@ -46,12 +47,42 @@ pub(crate) unsafe fn to_js(env: sys::napi_env, outcome: &Outcome) -> sys::napi_v
                     denied,
                     id(&known.jti),
                     id(&known.user_id),
+                    if known.limits.is_empty() { null(env) } else { told(env, &known.limits) },
                 ];
                 array(env, &parts)
             }
+            Outcome::Limits(all) => told(env, all),
             Outcome::Json(text) => text_of(env, text.as_bytes()),
         }
     }
+}
+
+/// State, remaining, milliseconds until more of it is back, until all is, and until a retry (-1 = never).
+/// State: 0 denied, 1 admitted, 2 denied for want of a store, 3 not asked; and 4 more when this instance decided.
+fn limit_numbers(told: &Told) -> [f64; 5] {
+    let of = |answer: &Answer, alone: f64| {
+        let (state, retry_ms) = match answer.decision {
+            Decision::Allow => (1.0, 0.0),
+            Decision::Deny { retry_after_ms } => (0.0, retry_after_ms as f64),
+            Decision::Impossible { .. } => (0.0, -1.0),
+        };
+        let quota = answer.quota;
+        [state + alone, f64::from(quota.remaining), quota.next_ms as f64, quota.reset_ms as f64, retry_ms]
+    };
+    match told {
+        Told::Store(answer) => of(answer, 0.0),
+        Told::Alone(answer) => of(answer, 4.0),
+        Told::Unavailable { retry_after_ms } => [6.0, 0.0, 0.0, 0.0, *retry_after_ms as f64],
+        Told::NotAsked => [3.0, 0.0, 0.0, 0.0, 0.0],
+    }
+}
+
+/// The numbers of all limits, one after the other.
+unsafe fn told(env: sys::napi_env, all: &[Told]) -> sys::napi_value {
+    // SAFETY: the caller's promise.
+    let numbers: Vec<_> = all.iter().flat_map(limit_numbers).map(|one| unsafe { number(env, one) }).collect();
+    // SAFETY: as above.
+    unsafe { array(env, &numbers) }
 }
 
 /// Code, message, field, reason: the arguments of the error factory.

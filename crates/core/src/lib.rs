@@ -19,6 +19,7 @@ pub mod base;
 pub mod cache;
 pub mod config;
 pub mod engine;
+pub mod limiter;
 pub mod rbac;
 pub mod source;
 pub mod store;

@@ -34,11 +34,13 @@ pub enum Namespace {
     Value,
     /// `tail:...`: who follows the outbox, and up to where.
     Tail,
+    /// `ratelimit:{type}:{identifier}`: what was admitted lately.
+    RateLimit,
 }
 
 impl Namespace {
     /// All namespaces, in the order of their counters.
-    pub const ALL: [Namespace; 11] = [
+    pub const ALL: [Namespace; 12] = [
         Namespace::TokenBlacklist,
         Namespace::UserBasic,
         Namespace::JwtPayload,
@@ -50,6 +52,7 @@ impl Namespace {
         Namespace::RbacEpoch,
         Namespace::Value,
         Namespace::Tail,
+        Namespace::RateLimit,
     ];
 
     /// The name users see in keys, metrics and options.
@@ -66,6 +69,7 @@ impl Namespace {
             Namespace::RbacEpoch => "rbac_epoch",
             Namespace::Value => "cache",
             Namespace::Tail => "tail",
+            Namespace::RateLimit => "ratelimit",
         }
     }
 
@@ -168,6 +172,21 @@ impl Keys {
         escape(part.as_bytes(), out);
     }
 
+    /// The key of a limit. The identifier is its hash tag: limits of one identifier share a slot of a cluster.
+    pub fn limit(&self, kind: &str, identifier: &str) -> Key {
+        let mut bytes = Vec::with_capacity(self.prefix.len() + 14 + kind.len() + identifier.len());
+        self.write_limit(kind, identifier, &mut bytes);
+        Key { bytes: bytes.into(), namespace: Namespace::RateLimit }
+    }
+
+    /// As [`Keys::write`], for a limit.
+    pub fn write_limit(&self, kind: &str, identifier: &str, out: &mut Vec<u8>) {
+        self.write(Namespace::RateLimit, kind, out);
+        out.extend_from_slice(b":{");
+        escape(identifier.as_bytes(), out);
+        out.push(b'}');
+    }
+
     /// The namespace of a key written under this prefix, read back from its bytes.
     pub fn parse(&self, bytes: &[u8]) -> Option<Key> {
         let rest = bytes.strip_prefix(self.prefix.as_bytes())?;
@@ -249,6 +268,9 @@ mod tests {
         assert_eq!(plain.bytes(), b"app:token_bl:a");
         let hostile = keys.entry(Namespace::TokenBlacklist, "x:{y}*\n\u{e9}");
         assert_eq!(hostile.bytes(), b"app:token_bl:x%3A%7By%7D%2A%0A%C3%A9");
+        assert_eq!(keys.limit("a:{b}", "c}:d").bytes(), b"app:ratelimit:a%3A%7Bb%7D:{c%7D%3Ad}");
+        assert_eq!(keys.limit("a", "u").slot(), keys.limit("b", "u").slot());
+        assert_ne!(keys.limit("a", "").slot(), keys.limit("b", "").slot(), "an empty tag is none");
     }
 
     #[test]

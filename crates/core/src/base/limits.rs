@@ -61,3 +61,13 @@ pub const SUBSCRIPTION_HEARTBEAT_MS: u64 = 400;
 /// Batches in flight towards the store at once. Few, so that requests gather while they travel: with 64,
 /// 100 concurrent callers ended up in batches of 6 and half the time went into system calls.
 pub const BATCHES_IN_FLIGHT: usize = 2;
+
+/// Rate limits whose last denial is remembered: some 100 bytes each, for as many attackers as a botnet has.
+pub const LIMIT_DENIALS: usize = 65_536;
+/// Rate limits that an instance remembers for the time without a store. Beyond it those go that were not asked for
+/// lately; they start anew when the store goes away.
+pub const LIMIT_KEYS: usize = 65_536;
+/// Other instances that are counted: more than any deployment of one application.
+pub const LIMIT_PEERS: usize = 1_000;
+/// Limits that one check may have.
+pub const LIMITS_TOGETHER: usize = 16;

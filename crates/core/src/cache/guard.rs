@@ -1,7 +1,8 @@
 //! The guard: the task that brings the store into service, takes it back after an outage, replays what
 //! was missed, and keeps the heartbeat of the announcements. It answers no reads.
 //!
-//! Invariant: the store is in service only after a probe and a complete replay, in this order.
+//! Invariant: the store is in service only after a probe and a complete replay, in this order; and believed about
+//! rate limits only after it was told what was admitted without it.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::base::limits;
+use crate::limiter::Unsent;
 use crate::store::valkey::Listener;
 use crate::store::{Op, Probed, Store, StoreError};
 
@@ -31,9 +33,9 @@ impl Cache {
             match due {
                 Some(0) => self.try_recover().await,
                 Some(wait) => self.pause(wait).await,
-                None if self.pending.is_empty() => self.idle().await,
+                None if self.pending.is_empty() && self.limits.is_settled() => self.idle().await,
                 None => {
-                    if let Err(error) = self.replay().await {
+                    if let Err(error) = self.send_all().await {
                         if error.opens_breaker() {
                             self.store_failed(&error);
                         } else {
@@ -85,6 +87,39 @@ impl Cache {
         }
     }
 
+    /// What the store has not heard of yet.
+    async fn send_all(&self) -> Result<(), StoreError> {
+        self.replay().await?;
+        self.tell_limits().await
+    }
+
+    /// Tells the store what was admitted without it, and believes it about rate limits from then on.
+    async fn tell_limits(&self) -> Result<(), StoreError> {
+        while !self.limits.trust() {
+            let unsent = self.limits.take_unsent();
+            let now = self.clock.now_ms();
+            let op =
+                |one: &Unsent| Op::Limit { key: one.key.clone(), limit: one.limit, action: one.action(now) };
+            self.telemetry.round_trips.up();
+            self.telemetry.commands.add(unsent.len() as u64);
+            let replies = self.store.exec(unsent.iter().map(op).collect()).await;
+            let mut failed = None;
+            for (one, reply) in unsent.into_iter().zip(replies) {
+                match reply {
+                    Ok(_) => self.telemetry.limits_told.up(),
+                    Err(error) => {
+                        self.limits.put_back(one);
+                        failed = Some(error);
+                    }
+                }
+            }
+            if let Some(error) = failed {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     async fn idle(&self) {
         let limit = if self.listens() { limits::SUBSCRIPTION_HEARTBEAT_MS } else { IDLE_PROBE_MS };
         let woken = tokio::time::timeout(Duration::from_millis(limit), self.wake.notified()).await.is_ok();
@@ -118,10 +153,10 @@ impl Cache {
         beat.into_bytes().into()
     }
 
-    /// When an own heartbeat was sent; `None` for those of others and for keys.
-    fn beat_ms(&self, line: &[u8]) -> Option<u64> {
+    /// Whose heartbeat it is and when it was sent, in the time of its sender; `None` for keys.
+    fn beat(line: &[u8]) -> Option<(u64, u64)> {
         let (instance, ms) = std::str::from_utf8(line.strip_prefix(b"\x01")?).ok()?.split_once(' ')?;
-        (instance.parse::<u64>().ok()? == self.instance).then(|| ms.parse().ok())?
+        Some((instance.parse().ok()?, ms.parse().ok()?))
     }
 }
 
@@ -129,13 +164,18 @@ impl Listener for Cache {
     fn gap(&self) {
         self.distrust_beats();
         self.near.clear();
+        self.limits.forget_denials();
     }
 
     fn message(&self, payload: &[u8]) {
         for line in payload.split(|byte| *byte == b'\n') {
             if let Some(key) = self.keys.parse(line) {
                 self.void_here(&key);
-            } else if let Some(ms) = self.beat_ms(line) {
+            } else if let Some((instance, ms)) = Self::beat(line) {
+                if instance != self.instance {
+                    self.limits.heard_of(instance, self.clock.now_ms());
+                    continue;
+                }
                 // Its own time, not now: a message that was held up on the way says nothing about the present.
                 if ms > self.beats_from_ms.load(Ordering::SeqCst) {
                     self.heard_ms.store(ms, Ordering::SeqCst);

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::base::codec::Kind;
 use crate::base::error::{Code, Error};
-use crate::base::key::Key;
+use crate::base::key::{Key, Namespace};
 use crate::base::{jitter, limits};
 use crate::store::{Op, Store, StoreError};
 
@@ -89,6 +89,9 @@ impl Cache {
 
     /// Forgets an entry in this process: what an announcement of another process asks for.
     pub(super) fn void_here(&self, key: &Key) {
+        if key.namespace() == Namespace::RateLimit {
+            return self.limits.forget_denial(key);
+        }
         self.near.invalidate(key);
         self.flights.void(key);
     }
@@ -148,7 +151,8 @@ impl Cache {
         tokio::time::timeout(Duration::from_millis(left.clamp(1, PATIENCE_MS)), replayed).await.is_ok()
     }
 
-    pub(super) fn announcement<'a>(&self, keys: impl Iterator<Item = &'a Key>) -> Bytes {
+    /// What tells everybody that something about these keys changed.
+    pub fn announcement<'a>(&self, keys: impl Iterator<Item = &'a Key>) -> Bytes {
         let mut message = self.keys.channel().into_bytes();
         for key in keys {
             message.push(b'\n');

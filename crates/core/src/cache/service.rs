@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use crate::base::clock::Clock;
 use crate::base::key::{Key, Keys, Namespace};
 use crate::base::{jitter, limits};
+use crate::limiter::Memory;
 use crate::store::breaker::{Breaker, State};
 use crate::store::{Op, Replies, Store, StoreError};
 use crate::telemetry::Telemetry;
@@ -44,6 +45,8 @@ pub struct Cache {
     pub keys: Keys,
     /// Reads time.
     pub clock: Clock,
+    /// What is known about rate limits beside the store.
+    pub limits: Memory,
     /// Counts.
     pub telemetry: Arc<Telemetry>,
     /// Time limits.
@@ -94,7 +97,9 @@ impl Cache {
         modes: [NearMode; Namespace::ALL.len()],
     ) -> Self {
         let breaker = Breaker::new(clock.now_ms());
+        let instance = jitter::token();
         Self {
+            limits: Memory::new(instance),
             store,
             near,
             flights: Arc::default(),
@@ -117,7 +122,7 @@ impl Cache {
             served: AtomicBool::new(false),
             acknowledged: Acknowledged::default(),
             spoke_ms: AtomicU64::new(0),
-            instance: jitter::token(),
+            instance,
         }
     }
 
@@ -150,6 +155,11 @@ impl Cache {
         }
     }
 
+    /// The store is to be told something although it is in service.
+    pub fn wake_guard(&self) {
+        self.wake.notify_one();
+    }
+
     /// Waits until somebody relies on announcements.
     pub async fn announcements_wanted(&self) {
         while !self.listens() {
@@ -175,6 +185,11 @@ impl Cache {
     /// Whether the store is in service.
     pub fn available(&self) -> bool {
         self.in_service.load(Ordering::SeqCst)
+    }
+
+    /// Whether the store may be believed about rate limits.
+    pub fn counts_limits(&self) -> bool {
+        self.available() && self.limits.is_trusted()
     }
 
     /// Whether the store may be believed about `key`.
@@ -251,6 +266,7 @@ impl Cache {
             let opened = breaker.failed(self.clock.now_ms());
             if opened {
                 self.in_service.store(false, Ordering::SeqCst);
+                self.limits.distrust();
             }
             opened
         };

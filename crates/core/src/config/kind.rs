@@ -44,6 +44,8 @@ pub enum Kind {
     Identifiers,
     /// Comma separated names.
     Names,
+    /// A number of proxies, or comma separated addresses and networks.
+    Proxies,
 }
 
 impl Kind {
@@ -79,6 +81,9 @@ impl Kind {
                     .into()
             }
             Self::Names => "names without spaces, separated by commas".into(),
+            Self::Proxies => "a number of proxies between 0 and 16, or their addresses and CIDR blocks, \
+                 separated by commas"
+                .into(),
         }
     }
 
@@ -87,6 +92,7 @@ impl Kind {
         match self {
             Self::Bool => "a boolean",
             Self::Nodes | Self::Identifiers | Self::Names => "a string or an array of strings",
+            Self::Proxies => "a number, a string or an array of strings",
             _ if self.bounds().is_some() => "a number",
             _ => "a string",
         }

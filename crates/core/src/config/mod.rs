@@ -12,6 +12,7 @@ mod kind;
 mod near;
 mod parse;
 mod place;
+mod ratelimits;
 mod raw;
 mod reference;
 mod schema;

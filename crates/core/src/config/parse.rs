@@ -6,6 +6,7 @@
 
 use super::endpoint::{Endpoint, parse_endpoint, parse_host};
 use super::kind::{Bounds, Kind, UrlForm};
+use super::ratelimits::{Proxies, parse_proxies};
 use super::schema::is_identifier;
 use super::server_url::{ServerUrl, check_database_url, parse_rest_url, parse_server_url};
 
@@ -21,6 +22,7 @@ pub(crate) enum Value {
     List(Vec<String>),
     Nodes(Vec<Endpoint>),
     Server(ServerUrl),
+    Proxies(Proxies),
 }
 
 /// The error is a hint beyond what `Kind::accepted` says already; often there is none.
@@ -50,6 +52,7 @@ pub(crate) fn parse(kind: &Kind, text: &str) -> Result<Value, String> {
         Kind::Nodes => nodes(text),
         Kind::Identifiers => list(text, is_identifier),
         Kind::Names => list(text, is_name),
+        Kind::Proxies => parse_proxies(text).map(Value::Proxies),
         Kind::Port
         | Kind::Seconds(_)
         | Kind::Milliseconds(_)

@@ -40,6 +40,8 @@ pub struct Raw {
     pub values: BTreeMap<&'static str, Typed>,
     /// `options.near`, as typed.
     pub near: Map<String, Json>,
+    /// `options.rateLimits`, as typed.
+    pub rate_limits: Map<String, Json>,
     /// `options.schema`, as typed.
     pub schema: Map<String, Json>,
     /// Variables that were given in a form that could not even be kept.
@@ -78,6 +80,7 @@ impl Raw {
     fn take_option(&mut self, option: &str, json: &Json, errors: &mut Vec<ConfigError>) {
         let nested = match option {
             "near" => Some(&mut self.near),
+            "rateLimits" => Some(&mut self.rate_limits),
             "schema" => Some(&mut self.schema),
             _ => None,
         };
@@ -125,7 +128,8 @@ fn typed_text(kind: &Kind, json: &Json) -> Option<String> {
         (_, Json::Number(number)) if kind.bounds().is_some() => Some(number.to_string()),
         (_, _) if kind.bounds().is_some() => None,
         (_, Json::String(text)) => Some(text.clone()),
-        (Kind::Nodes | Kind::Identifiers | Kind::Names, Json::Array(items)) => {
+        (Kind::Proxies, Json::Number(hops)) => Some(hops.to_string()),
+        (Kind::Nodes | Kind::Identifiers | Kind::Names | Kind::Proxies, Json::Array(items)) => {
             // A comma inside an item would silently make two of it.
             let item = |item: &Json| item.as_str().filter(|text| !text.contains(',')).map(str::to_owned);
             items.iter().map(item).collect::<Option<Vec<_>>>().map(|items| items.join(","))

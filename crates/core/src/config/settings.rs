@@ -7,6 +7,7 @@
 
 use super::error::{ConfigError, ConfigErrors};
 use super::near::{NearSettings, resolve_near};
+use super::ratelimits::{RateLimitSettings, resolve_named};
 use super::raw::Raw;
 use super::schema::{SchemaMapping, resolve_schema};
 use super::secret::Secret;
@@ -16,7 +17,7 @@ use super::values::Values;
 /// One served context in a thousand.
 const PRODUCTION_SAMPLE_PER_MILLION: u64 = 1_000;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     pub store: StoreSettings,
     pub source: SourceSettings,
@@ -26,6 +27,7 @@ pub struct Settings {
     pub jwt: JwtSettings,
     pub rbac: RbacSettings,
     pub tail: TailSettings,
+    pub rate_limits: RateLimitSettings,
     pub schema: SchemaMapping,
     pub log: LogLevel,
     pub metrics: bool,
@@ -139,6 +141,11 @@ fn meaning(values: &Values<'_>, raw: &Raw, errors: &mut Vec<ConfigError>) -> Set
             enabled: values.flag("CACHE_TAIL_ENABLED"),
             poll_ms: values.number("CACHE_TAIL_POLL_MS"),
         },
+        rate_limits: RateLimitSettings {
+            named: resolve_named(&raw.rate_limits, errors),
+            on_store_failure: on_store_failure(values.text("RATE_LIMIT_ON_STORE_FAILURE")),
+            proxies: values.proxies("RATE_LIMIT_TRUSTED_PROXIES"),
+        },
         schema: resolve_schema(values.list("CACHE_SCHEMA_ALLOW"), &raw.schema, errors),
         log: log_level(values.text("REDIS_LOG")),
         metrics: values.flag("CACHE_METRICS_ENABLED"),
@@ -168,6 +175,14 @@ fn rbac(values: &Values<'_>) -> RbacSettings {
         organization_admin_roles: values.list("RBAC_ORGANIZATION_ADMIN_ROLES"),
         bounded_ms: values.number("RBAC_BOUNDED_MS"),
         sample_per_million,
+    }
+}
+
+fn on_store_failure(word: Option<&str>) -> &'static str {
+    match word {
+        Some("open") => "open",
+        Some("closed") => "closed",
+        _ => "local",
     }
 }
 

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::endpoint::Endpoint;
 use super::error::ConfigError;
 use super::parse::{Value, parse};
+use super::ratelimits::Proxies;
 use super::raw::{Origin, Raw};
 use super::secret::Secret;
 use super::server_url::ServerUrl;
@@ -146,6 +147,13 @@ impl<'a> Values<'a> {
         match self.value(name) {
             Some(Value::Server(url)) => Some(url),
             _ => None,
+        }
+    }
+
+    pub(crate) fn proxies(&self, name: &str) -> Proxies {
+        match self.value(name) {
+            Some(Value::Proxies(proxies)) => proxies.clone(),
+            _ => Proxies::Unknown,
         }
     }
 

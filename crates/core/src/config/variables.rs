@@ -6,6 +6,7 @@
 //! `settings` (a test compares).
 
 use super::kind::{Bounds, Kind, UrlForm};
+use super::ratelimits::ON_STORE_FAILURE;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Variable {
@@ -128,6 +129,13 @@ pub const VARIABLES: &[Variable] = &[
     var("RBAC_SAMPLE_PER_MILLION", "rbacSamplePerMillion", count(0, 1_000_000), None,
         "How many of a million served contexts are compared with the source; unset means 1000 when \
          NODE_ENV is production and 0 otherwise."),
+    // Rate limits.
+    var("RATE_LIMIT_TRUSTED_PROXIES", "rateLimitTrustedProxies", Kind::Proxies, None,
+        "How many proxies stand in front of the application, or which; needed by applyRateLimit to find the \
+         address of a client."),
+    var("RATE_LIMIT_ON_STORE_FAILURE", "rateLimitOnStoreFailure", Kind::Enum(ON_STORE_FAILURE), Some("local"),
+        "Who decides while the store is away: every process within its share (local), nobody and all are \
+         admitted (open), or nobody and all are denied (closed)."),
     // The tail: writes by anybody.
     var("CACHE_TAIL_ENABLED", "cacheTailEnabled", Kind::Bool, Some("false"),
         "Whether committed writes of anybody void what they change; needs the SQL of bcos-cache \
@@ -150,6 +158,12 @@ const OPTION_ONLY: &[OptionOnly] = &[
         option: "near",
         accepted: "{ [namespace]: { mode: 'validated' | 'bounded' | 'off', maxAgeMs? } }",
         doc: "How the near cache treats a namespace; maxAgeMs belongs to bounded and is required there.",
+    },
+    OptionOnly {
+        option: "rateLimits",
+        accepted: "{ [name]: { limit, windowSeconds, onStoreFailure?: 'local' | 'open' | 'closed' } }",
+        doc: "Named limits for applyRateLimit, beside auth, mfa, upload, api, session_read, admin_cli, warming \
+              and invalidate, which it may change.",
     },
     OptionOnly {
         option: "schema",

@@ -1,5 +1,7 @@
-//! One request to the application: is its token revoked, was it verified, who is it and what may they do. Three
-//! reads that travel together; what they mean for the request is decided in JavaScript, where `verify` runs.
+//! One request to the application: is it within its limits, is its token revoked, was it verified, who is it and what
+//! may they do. All of it travels together; what it means for the request is decided in JavaScript, where `verify` runs.
+//!
+//! Invariant: a request beyond its limits is told nothing else and makes nobody work any more.
 //!
 //! Invariant: ids that come from the text of a token are only used to look things up, and until the token was
 //! verified only in the cache: nobody makes the source work with tokens of their own invention. The payload that
@@ -8,10 +10,13 @@
 use std::sync::Arc;
 
 use crate::auth::jwt;
+use crate::base::error::Error;
+use crate::limiter::Told;
 use crate::store::{Op, StoreResult};
 
 use super::contexts::Consistency;
 use super::hot::{Hot, Plan};
+use super::ratelimits::{LimitCheck, LimitPlan, LimitsHot};
 use super::{Core, Outcome, Request, Started};
 
 /// What is asked about a request.
@@ -29,6 +34,8 @@ pub struct Authorize {
     pub consistency: Consistency,
     /// Whether texts are wanted even of objects that should be known.
     pub full: bool,
+    /// The limits it counts against.
+    pub limits: Vec<LimitCheck>,
 }
 
 /// What is known about it.
@@ -44,6 +51,17 @@ pub struct Authorized {
     pub jti: Option<String>,
     /// The user that was looked up.
     pub user_id: Option<String>,
+    /// What each limit says. When one denies, nothing else is known.
+    pub limits: Vec<Told>,
+}
+
+impl Authorized {
+    fn denied(limits: Vec<Told>) -> Outcome {
+        let nothing = || Outcome::Nothing;
+        let (revoked, payload, context) = (nothing(), nothing(), nothing());
+        let known = Authorized { revoked, payload, context, jti: None, user_id: None, limits };
+        Outcome::Authorized(Box::new(known))
+    }
 }
 
 /// One of the three reads.
@@ -53,8 +71,15 @@ enum Part {
     Task,
 }
 
-/// The three reads on their way.
+/// The limits on their way.
+enum Limits {
+    Told(Vec<Told>),
+    Hot(LimitsHot),
+}
+
+/// The limits and the three reads on their way.
 pub(super) struct AuthorizeHot {
+    limits: Limits,
     asked: [Option<Request>; 3],
     parts: [Part; 3],
     jti: Option<String>,
@@ -65,12 +90,21 @@ pub(super) struct AuthorizeHot {
 
 impl AuthorizeHot {
     pub(super) fn ops(&self) -> usize {
-        self.parts.iter().map(|part| if let Part::Hot(hot) = part { hot.ops() } else { 0 }).sum()
+        let limits = if let Limits::Hot(hot) = &self.limits { hot.ops() } else { 0 };
+        let part = |part: &Part| if let Part::Hot(hot) = part { hot.ops() } else { 0 };
+        limits + self.parts.iter().map(part).sum::<usize>()
     }
 }
 
 impl Core {
     pub(super) fn plan_authorize(&self, asked: &Authorize, ops: &mut Vec<Op>, started: Started) -> Plan {
+        let limits = match self.plan_request_limits(&asked.limits, ops, started) {
+            Ok(Limits::Told(told)) if !told.iter().all(Told::admits) => {
+                return Plan::Now(Authorized::denied(told));
+            }
+            Ok(limits) => limits,
+            Err(error) => return Plan::failed(error),
+        };
         let claims = asked.token.as_deref().map(|token| jwt::ids(token, &self.settings.jwt.user_claims));
         let (own_jti, own_user) = claims.unwrap_or_default();
         let jti = asked.jti.clone().or(own_jti).filter(|_| asked.check_token);
@@ -98,7 +132,23 @@ impl Core {
             },
         });
         let vouched = [asked.jti.is_some(), true, asked.user_id.is_some()];
-        Plan::Hot(Hot::Authorize(Box::new(AuthorizeHot { asked: requests, parts, jti, user_id, vouched })))
+        let hot = AuthorizeHot { limits, asked: requests, parts, jti, user_id, vouched };
+        Plan::Hot(Hot::Authorize(Box::new(hot)))
+    }
+
+    fn plan_request_limits(
+        &self,
+        checks: &[LimitCheck],
+        ops: &mut Vec<Op>,
+        started: Started,
+    ) -> Result<Limits, Error> {
+        if checks.is_empty() {
+            return Ok(Limits::Told(Vec::new()));
+        }
+        Ok(match self.plan_limits(checks, true, ops, started)? {
+            LimitPlan::Now(told) => Limits::Told(told),
+            LimitPlan::Hot(hot) => Limits::Hot(hot),
+        })
     }
 
     pub(super) fn settle_authorize(
@@ -108,6 +158,16 @@ impl Core {
         started: Started,
     ) -> Option<Outcome> {
         let mut at = 0;
+        if let Limits::Hot(limits) = &mut hot.limits {
+            at = limits.ops();
+            let told = self.settle_limits(limits, &replies[..at], started)?;
+            hot.limits = Limits::Told(told);
+        }
+        if let Limits::Told(told) = &mut hot.limits
+            && !told.iter().all(Told::admits)
+        {
+            return Some(Authorized::denied(std::mem::take(told)));
+        }
         for part in &mut hot.parts {
             if let Part::Hot(inner) = part {
                 let mine = &replies[at..at + inner.ops()];
@@ -122,11 +182,20 @@ impl Core {
             .iter()
             .map(|part| if let Part::Done(outcome) = part { Some(outcome.clone()) } else { None })
             .collect();
-        all.map(|all| authorized(all, hot.jti.take(), hot.user_id.take()))
+        let told = |limits: &mut Limits| match limits {
+            Limits::Told(told) => std::mem::take(told),
+            Limits::Hot(_) => Vec::new(),
+        };
+        all.map(|all| authorized(all, hot.jti.take(), hot.user_id.take(), told(&mut hot.limits)))
     }
 
     pub(super) async fn cold_authorize(self: &Arc<Self>, hot: AuthorizeHot, started: Started) -> Outcome {
-        let AuthorizeHot { asked, parts, jti, user_id, vouched } = hot;
+        let AuthorizeHot { limits, asked, parts, jti, user_id, vouched } = hot;
+        let told = match limits {
+            Limits::Told(told) => told,
+            // Denied, and something is to be given back first.
+            Limits::Hot(limits) => return Authorized::denied(self.refund(limits).await),
+        };
         let ([revoking, verifying, knowing], [revoked, payload, context]) = (asked, parts);
         let payload = self.finish_part(verifying, payload, true, started).await;
         let verified = matches!(payload, Outcome::Object { .. });
@@ -134,7 +203,7 @@ impl Core {
             self.finish_part(revoking, revoked, verified || vouched[0], started),
             self.finish_part(knowing, context, verified || vouched[2], started),
         );
-        authorized(vec![revoked, payload, context], jti, user_id)
+        authorized(vec![revoked, payload, context], jti, user_id, told)
     }
 
     /// One of the reads to its end; only as far as the cache knows when the source `may` not be asked.
@@ -160,7 +229,12 @@ impl Core {
 
 /// The three outcomes together. A read that could not be answered fails the whole; a user without a context
 /// does not, and neither does a user id that is none.
-fn authorized(outcomes: Vec<Outcome>, jti: Option<String>, user_id: Option<String>) -> Outcome {
+fn authorized(
+    outcomes: Vec<Outcome>,
+    jti: Option<String>,
+    user_id: Option<String>,
+    limits: Vec<Told>,
+) -> Outcome {
     let mut outcomes = outcomes.into_iter();
     let mut next = || outcomes.next().unwrap_or(Outcome::Nothing);
     let (revoked, payload, context) = (next(), next(), next());
@@ -171,6 +245,6 @@ fn authorized(outcomes: Vec<Outcome>, jti: Option<String>, user_id: Option<Strin
     }
     match &context {
         Outcome::Failed(error) if error.reason.is_none() => Outcome::Failed(error.clone()),
-        _ => Outcome::Authorized(Box::new(Authorized { revoked, payload, context, jti, user_id })),
+        _ => Outcome::Authorized(Box::new(Authorized { revoked, payload, context, jti, user_id, limits })),
     }
 }

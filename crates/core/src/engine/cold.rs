@@ -56,6 +56,7 @@ impl Core {
                 self.whole_context(&user_id, consistency, started).await
             }
             Request::InvalidateRbac(what) => self.invalidate_rbac(*what).await.into(),
+            Request::ChangeLimit { check, change } => self.change_limit(&check, change).await.into(),
             Request::Migrate { remove } => self.migrate(remove).await.into(),
             Request::Health => Outcome::Json(self.health().await.json()),
             Request::TokenIsBlacklisted { .. }
@@ -65,6 +66,7 @@ impl Core {
             | Request::CachedJwt { .. }
             | Request::RolePermissions { .. }
             | Request::Authorize(_)
+            | Request::Limit { .. }
             | Request::CachedValue { .. }
             | Request::BeginValue { .. }
             | Request::BeginJwt { .. } => {
@@ -94,6 +96,7 @@ impl Core {
             Hot::One(hot) => *hot,
             Hot::Context(hot) => return self.cold_context(*hot, started).await,
             Hot::Authorize(hot) => return self.cold_authorize(*hot, started).await,
+            Hot::Limits(hot) => return Outcome::Limits(self.refund(*hot).await),
         };
         let OneHot { read, full, asked, changed, .. } = hot;
         let mut asked = asked.unwrap_or_else(|| self.cache.ask(read.subject()));

@@ -115,8 +115,25 @@ impl Core {
             },
             "near": { "entries": entries, "bytes": bytes, "capacityBytes": capacity },
             "tail": { "state": self.tail.role().name(), "lagMs": self.tail.lag_ms() },
+            "limiter": self.limiter_health(store),
         });
         Health { store, source, details }
+    }
+
+    /// Whether rate limits are those of all instances, and how many instances there are.
+    fn limiter_health(&self, store: Component) -> Value {
+        let since_ms =
+            if self.cache.available() { self.cache.clock.now_ms() } else { self.cache.breaker_state().1 };
+        let reason = match store {
+            Component::Healthy => None,
+            Component::Off => Some("no store is configured; every process counts for itself"),
+            Component::Down => Some("the store does not answer; every process enforces its share"),
+        };
+        json!({
+            "status": if reason.is_none() { "healthy" } else { "degraded" },
+            "reason": reason,
+            "instances": self.cache.limits.peers(since_ms).live(),
+        })
     }
 
     /// A health check must not hang with what it checks.
@@ -176,6 +193,7 @@ impl Core {
                 "errors": telemetry.tail_errors.get(),
                 "lagMs": self.tail.lag_ms(),
             },
+            "limiter": self.limiter_metrics(),
             "bridge": {
                 "submitted": telemetry.submitted.get(),
                 "settled": telemetry.settled.get(),
@@ -183,6 +201,23 @@ impl Core {
                 "rejectedOverload": telemetry.overloaded.get(),
             },
             "logs": { "dropped": logs_dropped },
+        })
+    }
+
+    fn limiter_metrics(&self) -> Value {
+        let telemetry = &self.telemetry;
+        let (denials, keys, forgotten) = self.cache.limits.usage();
+        json!({
+            "admitted": telemetry.limits_admitted.get(),
+            "denied": telemetry.limits_denied.get(),
+            "deniedNear": telemetry.limits_denied_near.get(),
+            "degraded": telemetry.limits_alone.get(),
+            "joined": telemetry.limits_joined.get(),
+            "refunded": telemetry.limits_refunded.get(),
+            "merged": telemetry.limits_told.get(),
+            "keys": keys,
+            "denials": denials,
+            "forgotten": forgotten,
         })
     }
 

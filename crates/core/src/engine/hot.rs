@@ -18,6 +18,7 @@ use crate::values::ValueSubject;
 
 use super::authorize::AuthorizeHot;
 use super::contexts::ContextHot;
+use super::ratelimits::LimitsHot;
 use super::{Core, Outcome, Request, Started};
 
 /// What becomes of a request before the store is asked.
@@ -82,6 +83,8 @@ pub(super) enum Hot {
     Context(Box<ContextHot>),
     /// Everything about one request to the application.
     Authorize(Box<AuthorizeHot>),
+    /// Rate limits.
+    Limits(Box<LimitsHot>),
 }
 
 impl Hot {
@@ -91,6 +94,7 @@ impl Hot {
             Hot::One(hot) => hot.ops,
             Hot::Context(hot) => hot.ops(),
             Hot::Authorize(hot) => hot.ops(),
+            Hot::Limits(hot) => hot.ops(),
         }
     }
 }
@@ -140,6 +144,9 @@ impl Core {
                     .unwrap_or_else(Plan::failed);
             }
             Request::Authorize(asked) => return self.plan_authorize(asked, ops, started),
+            Request::Limit { checks, charge } => {
+                return self.plan_limits_alone(checks, *charge, ops, started);
+            }
             _ => return Plan::Task,
         };
         match read {
@@ -211,6 +218,7 @@ impl Core {
             Hot::One(hot) => hot,
             Hot::Context(hot) => return self.settle_context(hot, replies, started),
             Hot::Authorize(hot) => return self.settle_authorize(hot, replies, started),
+            Hot::Limits(hot) => return self.settle_limits(hot, replies, started).map(Outcome::Limits),
         };
         let look = hot.look.take()?;
         match self.cache.judge(hot.read.subject(), look, replies) {

@@ -18,6 +18,7 @@ mod health;
 mod hot;
 mod leads;
 mod payloads;
+mod ratelimits;
 mod rbac;
 mod sampler;
 mod tail;
@@ -42,6 +43,7 @@ use crate::base::limits;
 use crate::cache::tiered::LoadRight;
 use crate::cache::{Cache, Invalidation};
 use crate::config::Settings;
+use crate::limiter::Told;
 use crate::source::{Revocation, Source};
 use crate::telemetry::Telemetry;
 
@@ -49,6 +51,7 @@ pub use authorize::{Authorize, Authorized};
 pub use build::migration_sql;
 pub use contexts::Consistency;
 pub use health::{Component, Health};
+pub use ratelimits::{LimitChange, LimitCheck};
 pub use rbac::{RbacInvalidation, RbacTarget};
 pub use worker::Ticket;
 
@@ -103,6 +106,10 @@ pub enum Request {
     Authorize(Box<Authorize>),
     /// The invalidations of contexts and their parts.
     InvalidateRbac(Box<RbacInvalidation>),
+    /// `checkRateLimit` and all like it; `charge` = not `peekRateLimit`.
+    Limit { checks: Vec<LimitCheck>, charge: bool },
+    /// `resetRateLimit`, `blockRateLimit`, `rewardRateLimit`.
+    ChangeLimit { check: Box<LimitCheck>, change: LimitChange },
     /// `bcos-cache migrate`.
     Migrate { remove: bool },
     /// `getHealth`.
@@ -153,6 +160,8 @@ pub enum Outcome {
     Invalidated(Invalidation, Option<bool>),
     /// What is known about one request to the application.
     Authorized(Box<Authorized>),
+    /// What each limit of a check says.
+    Limits(Vec<Told>),
     /// JSON text.
     Json(String),
     /// An error.

@@ -13,7 +13,8 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::base::error::{Code, Error};
 use crate::base::key::Key;
 use crate::base::limits;
-use crate::store::{Op, Replies};
+use crate::limiter::{self, Action, Evaluation, Limit, Run, push_run};
+use crate::store::{Op, Replies, Reply};
 
 use super::hot::{Hot, Plan};
 use super::{Core, Outcome, Request, Started};
@@ -131,11 +132,13 @@ async fn batch_of<T: Ticket>(core: Arc<Core>, batch: Vec<Job<T>>) {
 }
 
 /// Asks every question once, however many requests of the batch have it: a role, the organizations and the
-/// epoch are those of many users. All of them began before it is sent.
+/// epoch are those of many users. All of them began before it is sent. Checks of one limit are one evaluation, in
+/// the order in which they came, and each is told what it would have been told alone.
 async fn ask_once(core: &Core, ops: Vec<Op>) -> Replies {
     let mut asked: HashMap<(bool, Key), usize, ahash::RandomState> =
         HashMap::with_capacity_and_hasher(ops.len(), ahash::RandomState::default());
-    let mut unique = Vec::with_capacity(ops.len());
+    let mut unique: Vec<Op> = Vec::with_capacity(ops.len());
+    let mut joined = Joined::default();
     let places: Vec<usize> = ops
         .into_iter()
         .map(|op| {
@@ -143,6 +146,7 @@ async fn ask_once(core: &Core, ops: Vec<Op>) -> Replies {
             let place = match &op {
                 Op::Get(key) => *asked.entry((false, key.clone())).or_insert(next),
                 Op::Head(key) => *asked.entry((true, key.clone())).or_insert(next),
+                Op::Limit { .. } => joined.join(&op, &mut unique),
                 // Only reads are planned for a batch; anything else would count each time.
                 _ => next,
             };
@@ -152,9 +156,77 @@ async fn ask_once(core: &Core, ops: Vec<Op>) -> Replies {
             place
         })
         .collect();
-    let whole = unique.len() == places.len();
+    if unique.len() == places.len() {
+        return core.cache.exec(unique).await;
+    }
+    core.telemetry.limits_joined.add(joined.count);
+    let shared = joined.shared(&unique);
     let replies = core.cache.exec(unique).await;
-    if whole { replies } else { places.into_iter().map(|place| replies[place].clone()).collect() }
+    let mut apart: HashMap<usize, _, ahash::RandomState> =
+        shared.into_iter().filter_map(|one| one.apart(&replies)).collect();
+    let reply = |place: usize| {
+        let one = apart.get_mut(&place).and_then(Iterator::next);
+        one.map_or_else(|| replies[place].clone(), |evaluation| Ok(Reply::Limits(vec![evaluation])))
+    };
+    places.into_iter().map(reply).collect()
+}
+
+/// Where checks of one limit are gathered.
+#[derive(Default)]
+struct Joined {
+    open: HashMap<Key, usize, ahash::RandomState>,
+    /// Checks that travel with an earlier one.
+    count: u64,
+}
+
+/// An operation with several checks.
+struct Shared {
+    place: usize,
+    limit: Limit,
+    runs: Vec<Run>,
+}
+
+impl Joined {
+    /// The place of the operation that answers `op`: its own, or an earlier one that takes its check along.
+    fn join(&mut self, op: &Op, unique: &mut [Op]) -> usize {
+        let next = unique.len();
+        let Op::Limit { key, limit, action: Action::Consume(runs) } = op else { return next };
+        let [Run { cost, count: 1 }] = runs[..] else { return next };
+        let place = *self.open.entry(key.clone()).or_insert(next);
+        if let Some(Op::Limit { limit: known, action: Action::Consume(runs), .. }) = unique.get_mut(place)
+            && known == limit
+            && push_run(runs, cost)
+        {
+            self.count += 1;
+            return place;
+        }
+        // The first, or one that cannot go along with those before it: those after it may.
+        self.open.insert(key.clone(), next);
+        next
+    }
+
+    fn shared(&self, unique: &[Op]) -> Vec<Shared> {
+        let several = |(place, op): (usize, &Op)| match op {
+            Op::Limit { limit, action: Action::Consume(runs), .. } => {
+                let many = runs.len() > 1 || runs.iter().any(|run| run.count > 1);
+                many.then(|| Shared { place, limit: *limit, runs: runs.clone() })
+            }
+            _ => None,
+        };
+        if self.count == 0 { Vec::new() } else { unique.iter().enumerate().filter_map(several).collect() }
+    }
+}
+
+impl Shared {
+    /// What each check is told, in their order.
+    fn apart(self, replies: &Replies) -> Option<(usize, std::vec::IntoIter<Evaluation>)> {
+        match &replies[self.place] {
+            Ok(Reply::Limits(all)) if all.len() == 1 => {
+                Some((self.place, limiter::apart(&self.limit, &self.runs, &all[0]).into_iter()))
+            }
+            _ => None,
+        }
+    }
 }
 
 fn settle<T: Ticket>(core: &Core, settled: Vec<(T, Outcome)>) {

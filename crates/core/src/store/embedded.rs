@@ -1,8 +1,8 @@
 //! The store inside the process: the same operations, TTLs and atomicity as Valkey, bounded in bytes.
 //! Not shared between processes, so production uses it only when it is named.
 //!
-//! Invariant: one operation on one key is atomic (one shard lock), and the bytes of all entries never
-//! exceed the budget.
+//! Invariant: one operation is atomic (the locks of its shards), and the bytes of all entries never exceed the
+//! budget.
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -10,6 +10,8 @@ use std::collections::HashMap;
 
 use crate::base::clock::Clock;
 use crate::base::codec::HEADER;
+use crate::base::key::Key;
+use crate::limiter::{self, Applied, Change, Check};
 
 use super::{Op, Reply};
 
@@ -62,9 +64,12 @@ impl Embedded {
 
     /// Runs one operation.
     pub fn apply(&self, op: &Op) -> Reply {
+        if let Op::LimitAll(checks) = op {
+            return self.check_all(checks);
+        }
         let Some(key) = op.key() else { return Reply::Done(true) };
         let now = self.clock.now_ms();
-        let mut shard = self.shards[(self.hasher.hash_one(key.bytes()) % SHARDS as u64) as usize].lock();
+        let mut shard = self.shards[self.shard(key)].lock();
         let current = shard.get(key.bytes(), now);
         match op {
             Op::Get(_) => Reply::Bytes(current),
@@ -98,8 +103,42 @@ impl Embedded {
                 shard.remove(key.bytes());
                 Reply::Done(true)
             }
-            Op::Announce(_) => Reply::Done(true),
+            Op::Limit { limit, action, .. } => {
+                let mut value = current.map(Vec::from).unwrap_or_default();
+                let applied = limiter::apply(&mut value, limit, action, now.max(1));
+                shard.keep(key, value, &applied, now, self.budget);
+                Reply::Limits(vec![applied.evaluation])
+            }
+            Op::LimitAll(_) | Op::Announce(_) => Reply::Done(true),
         }
+    }
+
+    fn shard(&self, key: &Key) -> usize {
+        (self.hasher.hash_one(key.bytes()) % SHARDS as u64) as usize
+    }
+
+    fn check_all(&self, checks: &[Check]) -> Reply {
+        let now = self.clock.now_ms();
+        let places: Vec<usize> = checks.iter().map(|check| self.shard(&check.key)).collect();
+        // Locked in the order of the shards, so that two of them never wait for each other.
+        let mut shards: Vec<_> = self
+            .shards
+            .iter()
+            .enumerate()
+            .map(|(at, shard)| places.contains(&at).then(|| shard.lock()))
+            .collect();
+        let mut values: Vec<Vec<u8>> = Vec::with_capacity(checks.len());
+        for (check, place) in checks.iter().zip(&places) {
+            let held = shards[*place].as_mut().and_then(|shard| shard.get(check.key.bytes(), now));
+            values.push(held.map(Vec::from).unwrap_or_default());
+        }
+        let applied = limiter::apply_all(&mut values, checks, now.max(1));
+        for (((check, place), value), applied) in checks.iter().zip(&places).zip(values).zip(&applied) {
+            if let Some(shard) = &mut shards[*place] {
+                shard.keep(&check.key, value, applied, now, self.budget);
+            }
+        }
+        Reply::Limits(applied.into_iter().map(|one| one.evaluation).collect())
     }
 
     /// Bytes held now, bookkeeping included.
@@ -167,6 +206,14 @@ impl Shard {
         self.entries.push(item);
     }
 
+    fn keep(&mut self, key: &Key, value: Vec<u8>, applied: &Applied, now: u64, budget: usize) {
+        match applied.change {
+            Change::Nothing => {}
+            Change::Stored { ttl_ms } => self.put(key.bytes(), value.into(), now + ttl_ms, budget),
+            Change::Removed => self.remove(key.bytes()),
+        }
+    }
+
     fn remove(&mut self, key: &[u8]) {
         let Some(index) = self.slots.remove(key) else { return };
         let item = self.entries.swap_remove(index);
@@ -225,6 +272,32 @@ mod tests {
         assert_eq!(store.apply(&Op::Release { key: key.clone(), expected: bytes("q") }), Reply::Done(false));
         assert_eq!(store.apply(&Op::Release { key: key.clone(), expected: bytes("p") }), Reply::Done(true));
         assert_eq!(get(), Reply::Bytes(None));
+    }
+
+    #[test]
+    fn limits_are_the_machine_of_the_limiter() {
+        let clock = Clock::fake(1_000);
+        let store = Embedded::new(1 << 20, clock.clone());
+        let limit = limiter::Limit::new(2, 100).expect("a limit");
+        let check = |kind: &str| Check { key: Keys::new("").limit(kind, "u"), limit, cost: 1 };
+        let admitted = |reply: Reply| match reply {
+            Reply::Limits(all) => all.iter().map(|one| one.runs[0].admitted).collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        };
+        let both = || admitted(store.apply(&Op::LimitAll(vec![check("a"), check("b")])));
+        let one = |kind: &str| {
+            let Check { key, limit, .. } = check(kind);
+            let action = limiter::Action::Consume(vec![limiter::Run { cost: 1, count: 1 }]);
+            admitted(store.apply(&Op::Limit { key, limit, action }))
+        };
+        assert_eq!((both(), one("a"), both()), (vec![1, 1], vec![1], vec![0, 1]));
+        assert_eq!((one("b"), one("b")), (vec![1], vec![0]), "what was denied was charged to nobody");
+        clock.advance_ms(100);
+        assert_eq!(both(), [1, 1]);
+        clock.advance_ms(200);
+        store.apply(&Op::Get(check("a").key));
+        store.apply(&Op::Get(check("b").key));
+        assert!(store.is_empty(), "what is over is not kept");
     }
 
     #[test]

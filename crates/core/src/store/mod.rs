@@ -14,6 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::base::key::Key;
+use crate::limiter::{Action, Check, Evaluation, Limit};
 
 /// One operation on one key. Every back end gives it the same meaning.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,18 +33,25 @@ pub enum Op {
     Put { key: Key, value: Bytes, ttl_ms: u64 },
     /// Remove.
     Delete(Key),
+    /// Do something to a limit, at the store's own time. Never sent twice by the store.
+    Limit { key: Key, limit: Limit, action: Action },
+    /// Check several limits of one slot, each key once: charged to all of them, or to none.
+    LimitAll(Vec<Check>),
     /// Tell everybody who listens: the channel, a newline, the message.
     Announce(Bytes),
 }
 
 impl Op {
-    /// The key, unless it is an announcement.
+    /// The key, or one of the keys; none of an announcement.
     pub fn key(&self) -> Option<&Key> {
         match self {
             Op::Get(key) | Op::Head(key) | Op::Delete(key) => Some(key),
-            Op::Add { key, .. } | Op::Swap { key, .. } | Op::Release { key, .. } | Op::Put { key, .. } => {
-                Some(key)
-            }
+            Op::Add { key, .. }
+            | Op::Swap { key, .. }
+            | Op::Release { key, .. }
+            | Op::Put { key, .. }
+            | Op::Limit { key, .. } => Some(key),
+            Op::LimitAll(checks) => checks.first().map(|check| &check.key),
             Op::Announce(_) => None,
         }
     }
@@ -56,6 +64,8 @@ pub enum Reply {
     Bytes(Option<Bytes>),
     /// `Add`, `Swap`, `Release`: whether it happened. `Put`, `Delete`, `Announce`: done.
     Done(bool),
+    /// `Limit`: one. `LimitAll`: one per check; when one denies, all of them are those of a peek.
+    Limits(Vec<Evaluation>),
 }
 
 /// Why an operation has no answer.

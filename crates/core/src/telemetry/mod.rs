@@ -128,6 +128,20 @@ pub struct Telemetry {
     pub contexts_stale: Counter,
     /// Comparisons that could not be made.
     pub contexts_unsampled: Counter,
+    /// Checks of rate limits that were admitted.
+    pub limits_admitted: Counter,
+    /// Checks that were denied.
+    pub limits_denied: Counter,
+    /// Of those, the ones denied without a command, because the store had said until when.
+    pub limits_denied_near: Counter,
+    /// Checks decided without the store.
+    pub limits_alone: Counter,
+    /// Checks evaluated together with another one of the same limit.
+    pub limits_joined: Counter,
+    /// Charges given back because another limit of the same check denied.
+    pub limits_refunded: Counter,
+    /// Limits about which the store was told afterwards.
+    pub limits_told: Counter,
     /// Changes read from the outbox.
     pub tail_events: Counter,
     /// Looks at the outbox.

@@ -59,6 +59,33 @@ pub fn prometheus(telemetry: &Telemetry, gauges: &[(&str, &str, f64)]) -> String
             "Comparisons that could not be made.",
             telemetry.contexts_unsampled.get(),
         ),
+        ("bcos_ratelimit_admitted_total", "Rate limit checks admitted.", telemetry.limits_admitted.get()),
+        ("bcos_ratelimit_denied_total", "Rate limit checks denied.", telemetry.limits_denied.get()),
+        (
+            "bcos_ratelimit_denied_near_total",
+            "Rate limit checks denied without a command.",
+            telemetry.limits_denied_near.get(),
+        ),
+        (
+            "bcos_ratelimit_degraded_total",
+            "Rate limit checks decided without the store.",
+            telemetry.limits_alone.get(),
+        ),
+        (
+            "bcos_ratelimit_joined_total",
+            "Rate limit checks evaluated together with another one.",
+            telemetry.limits_joined.get(),
+        ),
+        (
+            "bcos_ratelimit_refunded_total",
+            "Charges given back because another limit denied.",
+            telemetry.limits_refunded.get(),
+        ),
+        (
+            "bcos_ratelimit_merged_total",
+            "Rate limits the store was told about after an outage.",
+            telemetry.limits_told.get(),
+        ),
         ("bcos_tail_events_total", "Changes read from the outbox.", telemetry.tail_events.get()),
         ("bcos_tail_polls_total", "Looks at the outbox.", telemetry.tail_polls.get()),
         ("bcos_tail_wakeups_total", "Looks that a commit asked for.", telemetry.tail_wakeups.get()),

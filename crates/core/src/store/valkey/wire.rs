@@ -10,6 +10,7 @@ use redis::{Cmd, Pipeline, Script, ServerError, Value};
 
 use crate::base::codec::HEADER;
 use crate::base::limits;
+use crate::limiter::{Evaluation, Form, script as limits_script};
 use crate::store::{Op, Reply, StoreError, StoreResult};
 
 use super::Step;
@@ -27,6 +28,9 @@ impl Lua {
 }
 
 static SWAP: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("../scripts/swap.lua")));
+static RING: LazyLock<Lua> = LazyLock::new(|| Lua::new(limits_script::text(Form::Ring)));
+static COARSE: LazyLock<Lua> = LazyLock::new(|| Lua::new(limits_script::text(Form::Coarse)));
+static LIMITS: LazyLock<Lua> = LazyLock::new(|| Lua::new(limits_script::ALL));
 static RELEASE: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("../scripts/release.lua")));
 
 /// What became of one step.
@@ -159,12 +163,29 @@ fn command(op: &Op, whole_script: bool) -> Cmd {
             command.arg(key.bytes());
         }
         Op::Swap { key, expected, value, ttl_ms } => {
-            command = script(&SWAP, whole_script);
+            command = script(&SWAP, whole_script, 1);
             command.arg(key.bytes()).arg(&expected[..]).arg(&value[..]).arg(*ttl_ms);
         }
         Op::Release { key, expected } => {
-            command = script(&RELEASE, whole_script);
+            command = script(&RELEASE, whole_script, 1);
             command.arg(key.bytes()).arg(&expected[..]);
+        }
+        Op::Limit { key, limit, action } => {
+            let machine = if limit.form() == Form::Ring { &RING } else { &COARSE };
+            command = script(machine, whole_script, 1);
+            command.arg(key.bytes());
+            limits_script::arguments(limit, action, None, |argument| {
+                command.arg(argument);
+            });
+        }
+        Op::LimitAll(checks) => {
+            command = script(&LIMITS, whole_script, checks.len());
+            for check in checks {
+                command.arg(check.key.bytes());
+            }
+            limits_script::arguments_of_all(checks, |argument| {
+                command.arg(argument);
+            });
         }
         Op::Announce(message) => {
             command = redis::cmd("PUBLISH");
@@ -175,7 +196,7 @@ fn command(op: &Op, whole_script: bool) -> Cmd {
     command
 }
 
-fn script(lua: &Lua, whole: bool) -> Cmd {
+fn script(lua: &Lua, whole: bool, keys: usize) -> Cmd {
     let mut command;
     if whole {
         command = redis::cmd("EVAL");
@@ -184,8 +205,20 @@ fn script(lua: &Lua, whole: bool) -> Cmd {
         command = redis::cmd("EVALSHA");
         command.arg(&lua.sha);
     }
-    command.arg(1);
+    command.arg(keys);
     command
+}
+
+/// The numbers of a limit's script.
+fn limits_of(op: &Op, value: &Value) -> Option<Vec<Evaluation>> {
+    let Value::Array(items) = value else { return None };
+    let number = |item: &Value| if let Value::Int(number) = item { Some(*number) } else { None };
+    let numbers: Vec<i64> = items.iter().map(number).collect::<Option<_>>()?;
+    match op {
+        Op::Limit { action, .. } => limits_script::evaluation(action, &numbers).map(|one| vec![one]),
+        Op::LimitAll(checks) => limits_script::evaluations_of_all(checks.len(), &numbers),
+        _ => None,
+    }
 }
 
 fn answer(op: &Op, value: Value) -> Answer {
@@ -202,6 +235,9 @@ fn answer(op: &Op, value: Value) -> Answer {
         (Op::Add { .. }, Value::Nil) => Ok(Reply::Done(false)),
         (Op::Add { .. } | Op::Put { .. }, Value::Okay) => Ok(Reply::Done(true)),
         (Op::Swap { .. } | Op::Release { .. }, Value::Int(done @ 0..=1)) => Ok(Reply::Done(done == 1)),
+        (Op::Limit { .. } | Op::LimitAll(_), value) => {
+            limits_of(op, &value).map(Reply::Limits).ok_or_else(nonsense)
+        }
         (Op::Delete(_) | Op::Announce(_), Value::Int(_)) => Ok(Reply::Done(true)),
         _ => Err(nonsense()),
     };

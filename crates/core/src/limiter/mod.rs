@@ -1,0 +1,229 @@
+//! Rate limits as arithmetic: (stored bytes, limit, action, now) -> (evaluation, stored bytes). Not a clock, not a
+//! map of keys and not the store: whoever holds the bytes calls [`apply`]. The embedded store, the local fallback and
+//! the tests do; the scripts `limit_*.lua` are the same machine over the same bytes inside the server. [`Memory`] is
+//! what an instance keeps beside the store.
+//!
+//! Two forms: up to [`RING_MOST`] per window the exact ring (`ring`), above it buckets (`coarse`).
+//!
+//! Invariants
+//! - Within any window of its length at most `most` is admitted. Doubt denies: a clock that steps back, a value of
+//!   the other form and a damaged value may cost a false denial for one window, never an admission.
+//! - Only what was admitted is charged; a denial stores nothing.
+//! - "Later" and "never" are different answers: a cost above the limit is `Impossible`.
+
+mod check;
+mod coalesce;
+mod coarse;
+mod denials;
+mod layout;
+mod local;
+mod locals;
+mod memory;
+mod merge;
+mod ring;
+pub mod script;
+mod share;
+mod together;
+
+pub use coalesce::{apart, push_run, split};
+pub use denials::Denials;
+pub use local::Local;
+pub use locals::{Locals, Unsent};
+pub use memory::{Asked, Fallback, Memory, Told};
+pub use merge::Aged;
+pub use share::Peers;
+pub use together::{Check, apply_all};
+
+use crate::base::error::Error;
+
+/// The largest limit that is kept stamp by stamp: 6 bytes each, so 6 KB for one key.
+pub const RING_MOST: u32 = 1_000;
+/// Buckets per window of larger limits: what was admitted may count up to 1/20 of the window too long.
+pub const BUCKETS: u64 = 20;
+/// The longest window, so that an age fits into what travels: 24 days.
+pub const WINDOW_MS: u64 = (1 << 31) - 1;
+/// The longest block: ten years, well inside a 48-bit time.
+pub const BLOCK_MS: u64 = 10 * 366 * 86_400_000;
+/// Runs of equal cost in one evaluation: two arguments each, far below what a command may carry.
+pub const RUNS: usize = 64;
+
+/// How a limit is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// Every admission has its stamp: exact.
+    Ring,
+    /// Admissions share the stamp of their bucket's end.
+    Coarse,
+}
+
+/// So many within a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Limit {
+    most: u32,
+    window_ms: u64,
+    form: Form,
+}
+
+impl Limit {
+    /// `most` may be 0: then every cost is impossible.
+    pub fn new(most: u32, window_ms: u64) -> Result<Self, Error> {
+        if !(1..=WINDOW_MS).contains(&window_ms) {
+            return Err(Error::argument("windowMs", "a window of 1 ms to 24 days"));
+        }
+        let form = if most <= RING_MOST { Form::Ring } else { Form::Coarse };
+        Ok(Self { most, window_ms, form })
+    }
+
+    /// The largest sum of costs within a window.
+    pub fn most(&self) -> u32 {
+        self.most
+    }
+
+    /// The length of the window.
+    pub fn window_ms(&self) -> u64 {
+        self.window_ms
+    }
+
+    /// How it is stored.
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// A part of it, or all of it, in the same form.
+    fn with_most(&self, most: u32) -> Self {
+        Self { most, ..*self }
+    }
+
+    /// How much longer than the window an admission may count: 0 for a ring, less than 1/20 of the window otherwise,
+    /// and twice that for what was admitted without the store and merged.
+    pub fn slack_ms(&self) -> u64 {
+        match self.form() {
+            Form::Ring => 0,
+            Form::Coarse => coarse::width_ms(self.window_ms) - 1,
+        }
+    }
+}
+
+/// Equal checks, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// What each of them costs; 0 counts as 1.
+    pub cost: u32,
+    /// How many.
+    pub count: u32,
+}
+
+/// What is done with a limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Checks in this order, at one instant; each is charged if it fits and not at all otherwise.
+    Consume(Vec<Run>),
+    /// One check that is not charged.
+    Peek { cost: u32 },
+    /// Forget everything, blocks included.
+    Reset,
+    /// Deny everything for so long. Never shortens a block; 0 lifts it.
+    Block { for_ms: u64 },
+    /// Take back admissions: the newest, or those that got exactly this stamp (a refund).
+    Reward { cost: u32, stamp_ms: Option<u64> },
+    /// Charge, without asking, what was admitted elsewhere.
+    Merge(Vec<Aged>),
+}
+
+/// The answer to one check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Admitted and charged.
+    Allow,
+    /// Not now. Admitted at that time if nobody else is before, never sooner.
+    Deny { retry_after_ms: u64 },
+    /// Never: it costs more than the limit allows in a whole window.
+    Impossible { max: u32 },
+}
+
+/// What is left of a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quota {
+    /// What could be admitted now.
+    pub remaining: u32,
+    /// Until more of it is back; 0 when all is there.
+    pub next_ms: u64,
+    /// Until all of it is back; 0 when all is there.
+    pub reset_ms: u64,
+}
+
+/// What became of one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunVerdict {
+    /// The first so many of the run were admitted.
+    pub admitted: u32,
+    /// When one of the others could be; `None` = never. 0 when there are no others.
+    pub retry_ms: Option<u64>,
+}
+
+/// The result of one action.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evaluation {
+    /// `Consume`, `Peek`: as found. Other actions: as left.
+    pub quota: Quota,
+    /// The time of the one who decided; 0 when there was nothing to read it from (`Reset`, `Peek` of nothing).
+    pub now_ms: u64,
+    /// What admissions were stamped with: for a refund.
+    pub stamp_ms: u64,
+    /// One per run; one for a peek; none otherwise.
+    pub runs: Vec<RunVerdict>,
+}
+
+/// The answer to one check, with what a caller is told beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Whether it was admitted.
+    pub decision: Decision,
+    /// What is left after this check.
+    pub quota: Quota,
+    /// See [`Evaluation::stamp_ms`].
+    pub stamp_ms: u64,
+}
+
+/// What happened to the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// They are as they were.
+    Nothing,
+    /// They are to be kept for so long.
+    Stored { ttl_ms: u64 },
+    /// There is nothing to be kept.
+    Removed,
+}
+
+/// Evaluation and change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// For the caller.
+    pub evaluation: Evaluation,
+    /// For the one who keeps the bytes.
+    pub change: Change,
+}
+
+/// Does `action` at `now_ms` to the stored bytes; empty = nothing is stored. `now_ms` is any clock in milliseconds
+/// that starts at 1 or later and is the same for every action on these bytes.
+pub fn apply(value: &mut Vec<u8>, limit: &Limit, action: &Action, now_ms: u64) -> Applied {
+    if *action == Action::Reset {
+        value.clear();
+        let quota = Quota { remaining: limit.most, ..Quota::default() };
+        let evaluation = Evaluation { quota, now_ms: 0, stamp_ms: 0, runs: Vec::new() };
+        return Applied { evaluation, change: Change::Removed };
+    }
+    match limit.form() {
+        Form::Ring => ring::apply(value, limit, action, now_ms),
+        Form::Coarse => coarse::apply(value, limit, action, now_ms),
+    }
+}
+
+/// How much of what is stored counts now.
+fn live(value: &[u8], limit: &Limit, now_ms: u64) -> u64 {
+    match limit.form() {
+        Form::Ring => ring::live(value, limit, now_ms),
+        Form::Coarse => coarse::live(value, limit, now_ms),
+    }
+}

@@ -1,0 +1,498 @@
+//! The limiter's machine in the server against the one in Rust: the same random operations at the same times, the
+//! same replies and in the end the same bytes; then the server's own clock. On real servers, Valkey 9 and Redis 7.
+//! `BCOS_SCHEDULES` sets how many operations each of them gets.
+#![cfg(unix)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use bcos_cache_core::base::key::Keys;
+use bcos_cache_core::limiter::{
+    Action, Aged, Check, Evaluation, Form, Limit, RING_MOST, Run, apply, apply_all,
+    script::{ALL, arguments, arguments_of_all, evaluation, evaluations_of_all, text},
+};
+use redis::{Cmd, Connection, Pipeline, Value};
+
+/// A server program: variable, name, folder in `.servers/`, how its version begins, how to get it.
+struct Program(&'static str, &'static str, &'static str, &'static str, &'static str);
+
+const VALKEY: Program = Program(
+    "BCOS_VALKEY_SERVER",
+    "valkey-server",
+    "valkey-9",
+    "Valkey server v=",
+    "set BCOS_VALKEY_SERVER to a valkey-server of version 9 or run `node -e \"import('./__test__/servers/binaries.mjs').then(m => m.findValkey())\"`, which fetches one into .servers/",
+);
+const REDIS: Program = Program(
+    "BCOS_REDIS_SERVER",
+    "redis-server",
+    "redis-7/usr/bin",
+    "Redis server v=",
+    "set BCOS_REDIS_SERVER to a redis-server of version 7 or later or run `node -e \"import('./__test__/servers/binaries.mjs').then(m => m.findRedis())\"`, which fetches one into .servers/",
+);
+
+/// Libraries that were unpacked beside a program.
+fn libraries(folder: &Path) -> String {
+    let bases = [folder.join("usr/lib"), folder.join("lib")];
+    let inside = bases.iter().filter_map(|base| fs::read_dir(base).ok()).flatten().flatten();
+    inside.map(|entry| entry.path().display().to_string()).collect::<Vec<_>>().join(":")
+}
+
+impl Program {
+    fn find(&self) -> Command {
+        let Program(variable, name, folder, version, help) = self;
+        let named = std::env::var_os(variable).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let servers = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.servers");
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let mut candidates: Vec<PathBuf> = named.iter().cloned().collect();
+        if named.is_none() {
+            candidates.push(servers.join(folder).join(name));
+            candidates.extend(std::env::split_paths(&path).map(|folder| folder.join(name)));
+        }
+        let beside = libraries(&servers.join(folder.split('/').next().unwrap_or_default()));
+        for candidate in candidates.iter().filter(|candidate| candidate.exists()) {
+            let mut command = Command::new(candidate);
+            command.env("LD_LIBRARY_PATH", &beside);
+            let told = command.arg("--version").output().map(|output| output.stdout).unwrap_or_default();
+            if String::from_utf8_lossy(&told).starts_with(version) {
+                let mut command = Command::new(candidate);
+                command.env("LD_LIBRARY_PATH", &beside);
+                return command;
+            }
+        }
+        panic!("{name} is not here: {help}");
+    }
+}
+
+/// A server on a socket of its own. Ends with the test, by its process.
+struct Server {
+    process: Child,
+    folder: PathBuf,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl Server {
+    fn start(program: &Program, name: &str) -> Self {
+        // A socket's path may have 100 characters.
+        let folder = PathBuf::from(format!("/tmp/bcos-limiter-{}-{name}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        let arguments = ["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"];
+        let mut command = program.find();
+        command.args(arguments).arg(folder.join("s")).arg("--dir").arg(&folder);
+        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+        let server = Self { process, folder };
+        for _ in 0..500 {
+            if server.folder.join("s").exists() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        server
+    }
+
+    fn connect(&self) -> Connection {
+        let url = format!("unix://{}", self.folder.join("s").display());
+        let client = redis::Client::open(url).expect("an address");
+        let mut left = 500;
+        loop {
+            match client.get_connection() {
+                Ok(connection) => return connection,
+                Err(error) if left == 0 => panic!("the server does not answer: {error}"),
+                Err(_) => thread::sleep(Duration::from_millis(10)),
+            }
+            left -= 1;
+        }
+    }
+}
+
+/// Digests of the two scripts.
+struct Loaded([String; 2]);
+
+impl Loaded {
+    fn new(connection: &mut Connection) -> Self {
+        Self([Form::Ring, Form::Coarse].map(|form| {
+            redis::cmd("SCRIPT").arg("LOAD").arg(text(form)).query(connection).expect("the script compiles")
+        }))
+    }
+
+    fn command(&self, key: &str, limit: &Limit, action: &Action, time_ms: Option<u64>) -> Cmd {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&self.0[usize::from(limit.form() == Form::Coarse)]).arg(1).arg(key);
+        arguments(limit, action, time_ms, |argument| {
+            command.arg(argument);
+        });
+        command
+    }
+}
+
+fn understood(action: &Action, value: &Value) -> Evaluation {
+    let Value::Array(items) = value else { panic!("{value:?}") };
+    let integers: Vec<i64> = items
+        .iter()
+        .map(|item| if let Value::Int(number) = item { *number } else { panic!("{item:?}") })
+        .collect();
+    evaluation(action, &integers).unwrap_or_else(|| panic!("{integers:?}"))
+}
+
+fn operations() -> u64 {
+    std::env::var("BCOS_SCHEDULES").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000_000)
+}
+
+fn limit(most: u32, window_ms: u64) -> Limit {
+    Limit::new(most, window_ms).expect("a limit")
+}
+
+/// One key in the test's own time. Windows are long, so that nothing expires by the server's.
+struct Key {
+    name: String,
+    limit: Limit,
+    value: Vec<u8>,
+    now: u64,
+    stamps: Vec<u64>,
+}
+
+const SHORTEST_MS: u64 = 600_000;
+
+impl Key {
+    fn new(n: u64, rng: &mut fastrand::Rng) -> Self {
+        let now = rng.u64(1_700_000_000_000..1_900_000_000_000);
+        let mut key =
+            Self { name: format!("k{n}"), limit: limit(1, 1), value: Vec::new(), now, stamps: Vec::new() };
+        key.change_limit(rng);
+        key
+    }
+
+    fn change_limit(&mut self, rng: &mut fastrand::Rng) {
+        let most = match rng.u8(0..10) {
+            0..6 => rng.u32(0..20),
+            6..8 => rng.u32(20..=RING_MOST),
+            _ => rng.u32(RING_MOST + 1..3_000),
+        };
+        let window = if rng.u8(0..3) == 0 { rng.u64(SHORTEST_MS..4 * SHORTEST_MS) } else { SHORTEST_MS + 7 };
+        self.limit = limit(most, window);
+    }
+
+    fn step(&mut self, rng: &mut fastrand::Rng) {
+        let window = self.limit.window_ms();
+        self.now = match rng.u8(0..40) {
+            0..12 => self.now,
+            12..18 => self.now + rng.u64(0..5),
+            18..32 => self.now + rng.u64(0..=window / 4),
+            32..35 => self.now + window - rng.u64(0..=1),
+            35 => self.now + rng.u64(0..=3 * window),
+            36..39 => self.now - rng.u64(0..=window / 3),
+            _ => self.now - rng.u64(0..=3 * window),
+        };
+    }
+
+    fn cost(&self, rng: &mut fastrand::Rng) -> u32 {
+        let unit = (self.limit.most() / 6).max(1);
+        if rng.bool() { 1 } else { rng.u32(1..=unit + 2) }
+    }
+
+    fn action(&self, rng: &mut fastrand::Rng) -> Action {
+        match rng.u8(0..60) {
+            0..46 => {
+                let runs = (0..rng.usize(1..4)).map(|_| Run { cost: self.cost(rng), count: rng.u32(1..4) });
+                Action::Consume(runs.collect())
+            }
+            46..50 => Action::Peek { cost: self.cost(rng) },
+            50..53 => {
+                let stamp_ms = if rng.bool() { rng.choice(&self.stamps).copied() } else { None };
+                Action::Reward { cost: rng.u32(0..4), stamp_ms }
+            }
+            53..56 => {
+                let most = self.limit.window_ms() * 5 / 4;
+                let one = |rng: &mut fastrand::Rng| Aged { age_ms: rng.u64(0..=most), count: rng.u32(0..5) };
+                Action::Merge((0..rng.usize(0..6)).map(|_| one(rng)).collect())
+            }
+            56..59 => {
+                let for_ms = if rng.bool() { 0 } else { rng.u64(0..=2 * self.limit.window_ms()) };
+                Action::Block { for_ms }
+            }
+            _ => Action::Reset,
+        }
+    }
+
+    /// Something else gets under the key: bytes that are damaged, foreign, or of another type.
+    fn disturb(&mut self, rng: &mut fastrand::Rng, pipeline: &mut Pipeline) {
+        match rng.u8(0..4) {
+            0 => {
+                pipeline.cmd("DEL").arg(&self.name);
+                pipeline.cmd("HSET").arg(&self.name).arg("a").arg("b");
+                self.value.clear();
+                return;
+            }
+            1 => {
+                self.value = rng.choice([&b""[..], b"foreign", b"bl", b"blr2-"]).expect("not empty").to_vec()
+            }
+            2 if !self.value.is_empty() => {
+                let at = rng.usize(..self.value.len());
+                self.value[at] ^= 1 << rng.u8(0..8);
+            }
+            _ => {
+                self.value = rng.choice([&b"blr1"[..], b"blc1"]).expect("not empty").to_vec();
+                self.value.extend((0..12 + 6 * rng.usize(0..9)).map(|_| rng.u8(0..2)));
+            }
+        }
+        pipeline.cmd("DEL").arg(&self.name).cmd("SET").arg(&self.name).arg(&self.value[..]);
+    }
+}
+
+const BATCH: usize = 1_000;
+
+fn the_same_in_both(program: &Program, name: &str) {
+    let server = Server::start(program, name);
+    let mut connection = server.connect();
+    let loaded = Loaded::new(&mut connection);
+    let (mut done, mut admitted, mut seed) = (0, 0, 0);
+    while done < operations() {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut keys: Vec<Key> = (0..8).map(|n| Key::new(seed * 8 + n, &mut rng)).collect();
+        for _ in 0..4 {
+            let mut pipeline = redis::pipe();
+            let mut expected: Vec<Option<(Action, Evaluation, String)>> = Vec::new();
+            for _ in 0..BATCH {
+                let key = &mut keys[rng.usize(0..8)];
+                if rng.u8(0..100) == 0 {
+                    key.change_limit(&mut rng);
+                }
+                if rng.u8(0..200) == 0 {
+                    key.disturb(&mut rng, &mut pipeline);
+                    expected.extend([None, None]);
+                }
+                key.step(&mut rng);
+                let action = key.action(&mut rng);
+                pipeline.add_command(loaded.command(&key.name, &key.limit, &action, Some(key.now)));
+                let before = format!("{:?} at {} on {:?}", key.limit, key.now, key.value);
+                let evaluation = apply(&mut key.value, &key.limit, &action, key.now).evaluation;
+                let some = evaluation.runs.iter().any(|run| run.admitted > 0);
+                if some && key.stamps.len() < 50 {
+                    key.stamps.push(evaluation.stamp_ms);
+                }
+                admitted += u64::from(some);
+                expected.push(Some((action, evaluation, before)));
+            }
+            for key in &keys {
+                pipeline.cmd("GET").arg(&key.name);
+            }
+            let mut replies: Vec<Value> = pipeline.query(&mut connection).expect("no command fails");
+            let stored = replies.split_off(expected.len());
+            for (reply, expected) in replies.iter().zip(&expected) {
+                let Some((action, evaluation, before)) = expected else { continue };
+                assert_eq!(&understood(action, reply), evaluation, "seed {seed}: {action:?}, {before}");
+            }
+            for (key, stored) in keys.iter().zip(stored) {
+                let stored = match stored {
+                    Value::BulkString(bytes) => bytes,
+                    Value::Nil => Vec::new(),
+                    other => panic!("{other:?}"),
+                };
+                assert_eq!(stored, key.value, "seed {seed}: bytes of {}", key.name);
+            }
+            done += BATCH as u64;
+        }
+        redis::cmd("FLUSHALL").exec(&mut connection).expect("a clean start");
+        seed += 1;
+    }
+    assert!(admitted * 5 > done, "{admitted} of {done} do something");
+}
+
+#[test]
+fn valkey_and_rust_are_the_same_machine() {
+    the_same_in_both(&VALKEY, "v");
+}
+
+#[test]
+fn redis_and_rust_are_the_same_machine() {
+    the_same_in_both(&REDIS, "r");
+}
+
+fn one(cost: u32) -> Action {
+    Action::Consume(vec![Run { cost, count: 1 }])
+}
+
+/// The clock of the server without TIME, and a TTL on everything.
+fn the_server_tells_the_time(server: &Server) {
+    let mut connection = server.connect();
+    let loaded = Loaded::new(&mut connection);
+    let time = |value: &Value| -> u64 {
+        let (seconds, micros): (u64, u64) = redis::from_redis_value(value.clone()).expect("TIME");
+        seconds * 1_000 + micros / 1_000
+    };
+    for most in [3, 5_000] {
+        let limit = limit(most, 80);
+        let key = format!("time-{most}");
+        for turn in 0..200_u64 {
+            let action = match turn % 6 {
+                0..3 => one(1),
+                3 => Action::Block { for_ms: turn % 7 },
+                4 => Action::Merge(vec![Aged { age_ms: 5, count: 1 }]),
+                _ => Action::Reward { cost: 1, stamp_ms: None },
+            };
+            let mut pipeline = redis::pipe();
+            pipeline.cmd("TIME").add_command(loaded.command(&key, &limit, &action, None));
+            pipeline.cmd("TIME").cmd("PTTL").arg(&key);
+            let replies: Vec<Value> = pipeline.query(&mut connection).expect("no command fails");
+            let told = understood(&action, &replies[1]);
+            assert!((time(&replies[0])..=time(&replies[2])).contains(&told.now_ms), "{replies:?}");
+            let Value::Int(ttl) = replies[3] else { panic!("{replies:?}") };
+            assert!((0..=80 + 4).contains(&ttl) || ttl == -2, "a TTL of {ttl} ms after {action:?}");
+            assert!(ttl != -2 || told.quota.remaining == most, "only what is over may be gone");
+            if turn % 20 == 0 {
+                thread::sleep(Duration::from_millis(turn / 2));
+            }
+        }
+        for nothing in [Action::Peek { cost: 1 }, one(most + 1), Action::Reward { cost: 1, stamp_ms: None }] {
+            let mut pipeline = redis::pipe();
+            pipeline
+                .add_command(loaded.command("absent", &limit, &nothing, None))
+                .cmd("EXISTS")
+                .arg("absent");
+            let replies: Vec<Value> = pipeline.query(&mut connection).expect("no command fails");
+            assert_eq!(understood(&nothing, &replies[0]).quota.remaining, most);
+            assert_eq!(replies[1], Value::Int(0), "nothing is stored for {nothing:?}");
+        }
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("SET").arg(&key).arg("no end").add_command(loaded.command(&key, &limit, &one(1), None));
+        pipeline.cmd("PTTL").arg(&key);
+        let replies: Vec<Value> = pipeline.query(&mut connection).expect("no command fails");
+        assert!(matches!(replies[2], Value::Int(1..=84)), "what had no end gets one: {replies:?}");
+    }
+}
+
+/// A server that forgot the script says so and takes the text.
+fn a_forgotten_script_is_sent_as_text(server: &Server) {
+    let mut connection = server.connect();
+    let loaded = Loaded::new(&mut connection);
+    redis::cmd("SCRIPT").arg("FLUSH").exec(&mut connection).expect("flushed");
+    for limit in [limit(5, 60_000), limit(5_000, 60_000)] {
+        let known = loaded.command("text", &limit, &one(1), None);
+        let error = known.exec(&mut connection).expect_err("it was forgotten");
+        assert_eq!(error.code(), Some("NOSCRIPT"), "{error}");
+        let mut whole = redis::cmd("EVAL");
+        whole.arg(text(limit.form())).arg(1).arg("text");
+        arguments(&limit, &one(1), None, |argument| {
+            whole.arg(argument);
+        });
+        let reply = whole.query(&mut connection).expect("it runs");
+        assert_eq!(understood(&one(1), &reply).runs[0].admitted, 1);
+        redis::cmd("SCRIPT").arg("FLUSH").exec(&mut connection).expect("flushed");
+    }
+    Loaded::new(&mut connection);
+}
+
+/// Several connections hammer one key in real time: never more than the limit in any window of the server's time.
+fn never_more_than_the_limit(server: &Server) {
+    for most in [7, 1_200] {
+        let limit = limit(most, 150);
+        let unit = if most == 7 { 1 } else { 60 };
+        let workers: Vec<_> = (0..4)
+            .map(|_| {
+                let mut connection = server.connect();
+                let loaded = Loaded::new(&mut connection);
+                thread::spawn(move || {
+                    let mut admitted = Vec::new();
+                    for _ in 0..150 {
+                        let mut pipeline = redis::pipe();
+                        for _ in 0..20 {
+                            pipeline.add_command(loaded.command("hot", &limit, &one(unit), None));
+                        }
+                        let replies: Vec<Value> = pipeline.query(&mut connection).expect("no command fails");
+                        let told = replies.iter().map(|reply| understood(&one(unit), reply));
+                        let new = told.filter(|told| told.runs[0].admitted > 0);
+                        admitted.extend(new.map(|told| (told.now_ms, u64::from(unit))));
+                        thread::sleep(Duration::from_millis(5));
+                    }
+                    admitted
+                })
+            })
+            .collect();
+        let mut admitted: Vec<(u64, u64)> =
+            workers.into_iter().flat_map(|worker| worker.join().expect("no panic")).collect();
+        admitted.sort_unstable();
+        let sum_from = |start: u64| -> u64 {
+            let inside = admitted.iter().filter(|(at, _)| (start..start + 150).contains(at));
+            inside.map(|(_, cost)| cost).sum()
+        };
+        let worst = admitted.iter().map(|(at, _)| sum_from(*at)).max().expect("some are admitted");
+        assert!(worst <= u64::from(most), "{worst} of {most}");
+        assert!(worst + u64::from(unit) > u64::from(most), "it is reached: {worst} of {most}");
+        redis::cmd("DEL").arg("hot").exec(&mut server.connect()).expect("deleted");
+    }
+}
+
+/// Several limits in one command: all of them charged or none, as the machine in Rust does it.
+fn several_limits_are_all_or_nothing(server: &Server) {
+    let mut connection = server.connect();
+    let sha: String = redis::cmd("SCRIPT").arg("LOAD").arg(ALL).query(&mut connection).expect("it compiles");
+    let keys = Keys::new("");
+    let mut rng = fastrand::Rng::with_seed(11);
+    let (mut admitted, mut denied) = (0, 0);
+    for round in 0..operations().clamp(1, 20_000) / 40 {
+        let names: Vec<_> = (0..4).map(|n| keys.limit(&format!("k{n}"), &round.to_string())).collect();
+        // Windows are long: nothing that depends on the time of day is compared.
+        let limits: Vec<Limit> = names
+            .iter()
+            .map(|_| limit(if rng.bool() { rng.u32(1..12) } else { rng.u32(1_001..1_020) }, SHORTEST_MS))
+            .collect();
+        let mut stored = vec![Vec::new(); names.len()];
+        for _ in 0..40 {
+            let mut places: Vec<usize> = (0..names.len()).collect();
+            rng.shuffle(&mut places);
+            places.truncate(rng.usize(1..=names.len()));
+            let check = |at: &usize, rng: &mut fastrand::Rng| Check {
+                key: names[*at].clone(),
+                limit: limits[*at],
+                cost: if limits[*at].most() > 1_000 { rng.u32(1..300) } else { rng.u32(0..4) },
+            };
+            let checks: Vec<Check> = places.iter().map(|at| check(at, &mut rng)).collect();
+            let mut values: Vec<Vec<u8>> = places.iter().map(|at| stored[*at].clone()).collect();
+            let expected = apply_all(&mut values, &checks, 1_000_000);
+            for (at, value) in places.iter().zip(values) {
+                stored[*at] = value;
+            }
+            let mut command = redis::cmd("EVALSHA");
+            command.arg(&sha).arg(checks.len());
+            for check in &checks {
+                command.arg(check.key.bytes());
+            }
+            arguments_of_all(&checks, |argument| {
+                command.arg(argument);
+            });
+            let reply: Vec<i64> = command.query(&mut connection).expect("it runs");
+            let told = evaluations_of_all(checks.len(), &reply).expect("an evaluation for each");
+            for (told, expected) in told.iter().zip(&expected) {
+                let expected = &expected.evaluation;
+                assert_eq!(told.quota.remaining, expected.quota.remaining);
+                assert_eq!(told.runs[0].admitted, expected.runs[0].admitted);
+                assert_eq!(told.runs[0].retry_ms.is_none(), expected.runs[0].retry_ms.is_none());
+            }
+            let all = told.iter().all(|one| one.runs[0].admitted == 1);
+            admitted += u64::from(all);
+            denied += u64::from(!all);
+        }
+    }
+    assert!(admitted > 0 && denied > 0, "{admitted} admitted, {denied} denied");
+}
+
+#[test]
+fn the_servers_own_clock_keeps_the_limit() {
+    for (program, name) in [(&VALKEY, "tv"), (&REDIS, "tr")] {
+        let server = Server::start(program, name);
+        the_server_tells_the_time(&server);
+        a_forgotten_script_is_sent_as_text(&server);
+        never_more_than_the_limit(&server);
+        several_limits_are_all_or_nothing(&server);
+    }
+}
