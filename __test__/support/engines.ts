@@ -6,7 +6,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { createEngine, type Engine, type EngineOptions } from '../../index.js';
 
 for (const name of Object.keys(process.env)) {
-  if (/^(REDIS|UPSTASH|CACHE|DATABASE|ANALYTICS|JWT_USER)_/.test(name)) delete process.env[name];
+  if (/^(REDIS|UPSTASH|CACHE|DATABASE|ANALYTICS|JWT_USER|RBAC|RATE_LIMIT)_/.test(name))
+    delete process.env[name];
 }
 
 export class Engines implements AsyncDisposable {

@@ -99,7 +99,10 @@ impl Denials {
             reset_ms: denied.reset_ms.saturating_sub(now_ms),
         };
         let retry_after_ms = denied.until_ms - now_ms;
-        Some(Answer { decision: Decision::Deny { retry_after_ms }, quota, stamp_ms: 0 })
+        let max = limit.most();
+        let decision =
+            if cost > max { Decision::Impossible { max } } else { Decision::Deny { retry_after_ms } };
+        Some(Answer { decision, quota, stamp_ms: 0 })
     }
 
     /// The key may admit sooner than was said: reset, rewarded, unblocked.
@@ -154,6 +157,7 @@ mod tests {
         let other = Limit::new(6, 1_000).expect("a limit");
         assert_eq!(denials.answer(key(1).bytes(), &limit, 3, 1_050, 1_001), None, "said too long ago");
         assert_eq!(denials.answer(key(1).bytes(), &other, 3, 1_050, 0), None, "a raised limit is asked for");
+        assert_eq!(ask(6, 1_050).map(|one| one.decision), Some(Decision::Impossible { max: 5 }));
         assert_eq!(ask(3, 1_100), None);
         assert!(denials.is_empty(), "what is over is removed when it is seen");
     }
