@@ -12,6 +12,7 @@ import { cached, EXPECTED_STATEMENTS, inOneCall, openDashboard, uncached } from 
 import { withClient } from './database.mjs';
 import { openEngines } from './engines.mjs';
 import { percentiles, range } from './figures.mjs';
+import { playLimits } from './limits.mjs';
 import { playRevocations } from './revocation.mjs';
 import { countingQuery } from './statements.mjs';
 import { createSigner } from './tokens.mjs';
@@ -121,6 +122,7 @@ export async function measure({ database, judge, quick, env, prefix, say }) {
     await refusals(oneCall, revoke);
     const contexts = await checkContexts(judge, { engine, query, cast, users: database.users, say });
     const revocation = await playRevocations({ database, pool, engines, signer, judge, rounds, say });
+    const limits = await playLimits({ database, engines, judge, say });
 
     return {
       postgres,
@@ -129,6 +131,7 @@ export async function measure({ database, judge, quick, env, prefix, say }) {
       phases: Object.fromEntries(Object.entries(phases).map(([name, list]) => [name, summarize(list)])),
       authorization,
       revocation,
+      limits,
       contexts,
       origins: originsOf(rounds, contexts),
     };
@@ -237,6 +240,8 @@ function originsOf(rounds, contexts) {
     'role taken away':
       'an UPDATE of user_roles for a person made for it. Times begin with the call, or when Postgres has confirmed the ' +
       'commit, and end with the first refusal; while nobody is told, a request is sent about every millisecond.',
+    'rate limit':
+      'counted from the answers to checks that two engines make at once; commands and denials from engine.getMetrics().',
     answers:
       'the first dashboard is compared with the plan of the generated data, all others with the first; the contexts, ' +
       `rights and scopes of ${contexts.compared} of ${contexts.users} users with SQL that shares nothing with the package.`,

@@ -88,6 +88,7 @@ export function renderReport(result, { colour }) {
   }
   lines.push('', ...authorizationLines(authorization, { line, bold, rule }));
   lines.push('', ...revocationLines(revocation, { line, bold, rule }));
+  lines.push('', ...limitLines(result.limits, { line, bold, rule }));
   lines.push('', bold('Where each figure comes from'));
   for (const [figure, origin] of Object.entries(result.origins)) {
     lines.push(...wrap(`  ${figure.padEnd(16)}`, origin));
@@ -181,6 +182,35 @@ function revocationLines({ call, tail }, { line, bold, rule }) {
       `${tail.states.join(' and ')}; read at a notification, else every ${tail.pollMs} ms`
     : `not played: ${tail.skipped}`;
   lines.push(...wrap('nobody calls    ', how));
+  return lines;
+}
+
+function limitLines(limits, { line, bold, rule }) {
+  const { outage } = limits;
+  const row = (label, cell, style) => line(label, ['', '', cell], style);
+  const at = limits.engines > 1 ? `${limits.engines} engines at once` : 'one engine';
+  const lines = [
+    bold(`A visitor sends ${limits.burst} requests over a limit of ${limits.limit} a minute, to ${at}`),
+    rule,
+    row('admitted', String(limits.admitted), bold),
+    row(`store commands of ${limits.repeats} more`, String(limits.commands)),
+  ];
+  if (outage.skipped === undefined) {
+    lines.push(
+      row('another visitor, the store stopped: admitted', String(outage.admitted), bold),
+      row('  first answer', ms(outage.firstMs)),
+      row('  answers afterwards, p50', ms(outage.ms.p50)),
+      row('  with the store back: admitted in all', String(outage.total), bold),
+    );
+  }
+  lines.push(rule);
+  if (limits.engines === 1) {
+    lines.push(
+      ...wrap('one engine      ', 'the embedded store is not shared, and there is no Valkey on this machine'),
+    );
+  } else if (outage.skipped !== undefined) {
+    lines.push(...wrap('outage          ', `not played: ${outage.skipped}`));
+  }
   return lines;
 }
 

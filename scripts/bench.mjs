@@ -7,7 +7,7 @@ import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { cwd, root, run } from './run.mjs';
 
-const NAMES = ['near', 'store', 'rbac', 'request', 'jwt', 'spin', 'footprint'];
+const NAMES = ['near', 'store', 'rbac', 'request', 'limit', 'jwt', 'spin', 'footprint'];
 
 const progress = (/** @type {string} */ text) => process.stderr.write(`bench: ${text}\n`);
 
@@ -62,8 +62,8 @@ const load = async (/** @type {string} */ name) => {
 };
 
 const plan = quick
-  ? { rounds: 3, roundMs: 60, children: 3, concurrencies: [1, 100], people: 2_000 }
-  : { rounds: 5, roundMs: 500, children: 15, concurrencies: [1, 10, 100, 1_000], people: 20_000 };
+  ? { rounds: 3, roundMs: 60, children: 3, concurrencies: [1, 100], people: 2_000, identifiers: 5_000 }
+  : { rounds: 5, roundMs: 500, children: 15, concurrencies: [1, 10, 100, 1_000], people: 20_000, identifiers: 100_000 };
 
 const started = performance.now();
 progress('starting Valkey');

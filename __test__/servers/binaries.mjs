@@ -117,18 +117,26 @@ async function fetchValkey() {
   });
 }
 
-/** @type {() => Promise<Program>} */
-export const findValkey = once(async () => {
+const valkeyPath = join(cacheFolder, 'valkey-9', 'valkey-server');
+
+/** The one that is here already. @returns {Promise<Program | undefined>} */
+export async function localValkey() {
   const named = await fromVariable('VALKEY_SERVER', VALKEY);
   if (named) return named;
   const installed = onPath('valkey-server');
   const local = installed === undefined ? undefined : await program(installed, VALKEY);
   if (local && atLeast(local.version, 9)) return local;
-  const cached = join(cacheFolder, 'valkey-9', 'valkey-server');
+  return program(valkeyPath, VALKEY);
+}
+
+/** @type {() => Promise<Program>} */
+export const findValkey = once(async () => {
+  const local = await localValkey();
+  if (local) return local;
   /** @type {unknown} */
   let cause;
-  if (!existsSync(cached)) await fetchValkey().catch((error) => (cause = error));
-  const found = await program(cached, VALKEY);
+  await fetchValkey().catch((error) => (cause = error));
+  const found = await program(valkeyPath, VALKEY);
   if (found) return found;
   throw new Error(
     'Valkey 9 is not here and could not be fetched. Set VALKEY_SERVER to a valkey-server program, or run ' +
