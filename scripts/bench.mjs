@@ -63,7 +63,14 @@ const load = async (/** @type {string} */ name) => {
 
 const plan = quick
   ? { rounds: 3, roundMs: 60, children: 3, concurrencies: [1, 100], people: 2_000, identifiers: 5_000 }
-  : { rounds: 5, roundMs: 500, children: 15, concurrencies: [1, 10, 100, 1_000], people: 20_000, identifiers: 100_000 };
+  : {
+      rounds: 5,
+      roundMs: 500,
+      children: 15,
+      concurrencies: [1, 10, 100, 1_000],
+      people: 20_000,
+      identifiers: 100_000,
+    };
 
 const started = performance.now();
 progress('starting Valkey');
