@@ -33,16 +33,16 @@ impl Local {
         }
         let left = coalesce::left(limit, runs, evaluation);
         let own = live(&self.own, limit, now_ms).min(u64::from(u32::MAX)) as u32;
-        self.foreign = (limit.most() - left.remaining).saturating_sub(own);
+        self.foreign = limit.most().saturating_sub(left.remaining).saturating_sub(own);
         self.foreign_until_ms = now_ms + left.reset_ms;
     }
 
-    /// Counts what was admitted, whether it fits or not.
+    /// Counts what was admitted, whether it fits or not. More than the limit is as good as the limit.
     fn charge(&mut self, limit: &Limit, cost: u32, now_ms: u64) {
-        let all = limit.with_most(u32::MAX);
-        let fits = apply(&mut self.own, &all, &Action::Consume(vec![Run { cost, count: 1 }]), now_ms);
+        let cost = cost.min(limit.most());
+        let fits = apply(&mut self.own, limit, &Action::Consume(vec![Run { cost, count: 1 }]), now_ms);
         if fits.evaluation.runs.iter().all(|run| run.admitted == 0) {
-            apply(&mut self.own, &all, &Action::Merge(vec![Aged { age_ms: 0, count: cost }]), now_ms);
+            apply(&mut self.own, limit, &Action::Merge(vec![Aged { age_ms: 0, count: cost }]), now_ms);
         }
     }
 
@@ -232,6 +232,27 @@ mod tests {
         assert_eq!(decide(4, 1_100).decision, Decision::Allow);
         assert_eq!(decide(1, 1_150).decision, Decision::Deny { retry_after_ms: 50 });
         assert_eq!(local.take_unsent(), [(200, 1), (1_100, 4)]);
+    }
+
+    #[test]
+    fn a_store_that_lies_can_only_deny() {
+        let mut local = Local::default();
+        let lie = Evaluation {
+            quota: super::super::Quota {
+                remaining: u32::MAX,
+                next_ms: i64::MAX as u64,
+                reset_ms: i64::MAX as u64,
+            },
+            now_ms: 0,
+            stamp_ms: i64::MAX as u64,
+            runs: vec![super::super::RunVerdict { admitted: u32::MAX, retry_ms: Some(i64::MAX as u64) }],
+        };
+        local.heard(&limit(3), &[Run { cost: u32::MAX, count: 1 }], &lie, 10);
+        assert_ne!(local.decide(&limit(3), 3, 1, 20).decision, Decision::Allow);
+        for now in 30..10_000 {
+            local.heard(&limit(3), &[Run { cost: 1, count: 1 }], &lie, now);
+            assert!(local.own.len() < 100, "{}", local.own.len());
+        }
     }
 
     #[test]

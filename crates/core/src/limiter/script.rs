@@ -132,7 +132,11 @@ pub fn evaluation(action: &Action, reply: &[i64]) -> Option<Evaluation> {
         let retry_ms = if pair[1] == -1 { None } else { Some(natural(&pair[1])?) };
         Some(RunVerdict { admitted, retry_ms })
     };
-    let runs = runs.chunks_exact(2).map(verdict).collect::<Option<_>>()?;
+    let runs: Vec<RunVerdict> = runs.chunks_exact(2).map(verdict).collect::<Option<_>>()?;
+    let most = |at: usize| if let Action::Consume(asked) = action { asked[at].count } else { 1 };
+    if runs.iter().enumerate().any(|(at, run)| run.admitted > most(at)) {
+        return None;
+    }
     Some(Evaluation { quota, now_ms: natural(now_ms)?, stamp_ms: natural(stamp_ms)?, runs })
 }
 
@@ -172,9 +176,14 @@ mod tests {
         assert!(evaluation(&peek, &[5, 0, 0, 9, 9, 1, 0]).is_some());
         let never = evaluation(&peek, &[5, 0, 0, 9, 9, 0, -1]).expect("an answer");
         assert_eq!(never.runs, [RunVerdict { admitted: 0, retry_ms: None }]);
-        for bad in
-            [&[][..], &[5, 0, 0, 9, 9], &[5, 0, 0, 9, 9, 1], &[-1, 0, 0, 9, 9, 1, 0], &[5, 0, 0, 9, 9, 0, -2]]
-        {
+        for bad in [
+            &[][..],
+            &[5, 0, 0, 9, 9],
+            &[5, 0, 0, 9, 9, 2, 0],
+            &[5, 0, 0, 9, 9, 1],
+            &[-1, 0, 0, 9, 9, 1, 0],
+            &[5, 0, 0, 9, 9, 0, -2],
+        ] {
             assert_eq!(evaluation(&peek, bad), None, "{bad:?}");
         }
     }
