@@ -403,6 +403,10 @@ export interface EngineOptions {
   /** Tables and columns of an application whose names differ. Has no environment variable. */
   readonly schema?: SchemaMapping | undefined;
 
+  // Results of data sources
+  /** `CACHE_DATASOURCE_MAX_BYTES`, default 8388608. Larger results, in bytes of JSON, are returned and not stored. */
+  readonly cacheDatasourceMaxBytes?: number | undefined;
+
   // Analytics and warming
   /** `CACHE_TTL`, seconds, default 14400. Lifetime of analytics entries. (S2) */
   readonly cacheTtl?: number | undefined;
@@ -459,6 +463,8 @@ export interface EngineOptions {
         readonly user_context?: NearOptions | undefined;
         readonly role_perms?: NearOptions | undefined;
         readonly org_tree?: NearOptions | undefined;
+        readonly cache?: NearOptions | undefined;
+        readonly datasource?: NearOptions | undefined;
       }
     | undefined;
   /**
@@ -704,6 +710,36 @@ export interface Engine {
     reason?: string | undefined,
     options?: InvalidateOptions | undefined,
   ): Promise<InvalidationResult>;
+  /** See {@link queryDataSourceWithCache}. */
+  queryDataSourceWithCache<R extends DataSourceQueryResult>(
+    params: object,
+    userOrganizations: readonly string[] | null | undefined,
+    queryFunction: () => Promise<R>,
+    forceRefresh: boolean | undefined,
+    options: DataSourceOptions & { readonly raw: true },
+  ): Promise<RawDataSourceResult>;
+  queryDataSourceWithCache<R extends DataSourceQueryResult>(
+    params: object,
+    userOrganizations: readonly string[] | null | undefined,
+    queryFunction: () => Promise<R>,
+    forceRefresh?: boolean | undefined,
+    options?: DataSourceOptions | undefined,
+  ): Promise<DataSourceResult<R>>;
+  /** See {@link queryAsResponse}. */
+  queryAsResponse(
+    request: { readonly headers: { get(name: string): string | null } },
+    params: object,
+    userOrganizations: readonly string[] | null | undefined,
+    queryFunction: () => Promise<DataSourceQueryResult>,
+    options?: DataSourceResponseOptions | undefined,
+  ): Promise<Response>;
+  /** See {@link invalidateDataSourceCache}. */
+  invalidateDataSourceCache(cacheKey: string, options?: CallOptions | undefined): Promise<InvalidationResult>;
+  /** See {@link invalidateDataSourceCaches}. */
+  invalidateDataSourceCaches(
+    dataSourceId: string | number,
+    options?: CallOptions | undefined,
+  ): Promise<InvalidationResult>;
   /** See {@link checkRateLimit}. */
   checkRateLimit(
     type: string,
@@ -871,6 +907,8 @@ export interface NearUsage {
 /** Namespaces that have counters. */
 export type Namespace =
   | 'ratelimit'
+  | 'datasource'
+  | 'datasource_gen'
   | 'cache'
   | 'token_bl'
   | 'user_basic'
@@ -1715,7 +1753,10 @@ export interface RateLimitOptions extends CallOptions {
 /** What a rate limit says to one check. */
 export interface RateLimitResult {
   readonly allowed: boolean;
-  /** What counts within the window now, this check included when it was admitted. */
+  /**
+   * What counts within the window now, this check included when it was admitted. When `degraded`, what is not left of
+   * this process's share.
+   */
   readonly current: number;
   readonly limit: number;
   /** What could be admitted now. */
@@ -1725,8 +1766,8 @@ export interface RateLimitResult {
   /** The same in Unix seconds, rounded up. */
   readonly resetAt: number;
   /**
-   * Milliseconds until a check of this cost fits, exact: sooner it never does, then it does unless somebody else
-   * was faster. 0 when admitted, `Infinity` when it costs more than the whole limit.
+   * Milliseconds until a check of this cost fits, exact unless `degraded`: sooner it never does, then it does unless
+   * somebody else was faster. 0 when admitted, `Infinity` when it costs more than the whole limit.
    */
   readonly retryAfterMs: number;
   /** Milliseconds until more than `remaining` could be admitted; 0 when all is there. */
@@ -1773,8 +1814,11 @@ export interface RateLimitCheck {
  * ```
  *
  * - `type` and `identifier` name one count, whatever limit it is compared with: a limit may be changed at run time
- *   and keeps its history. Give two limits of the same identifier two types. The key is
- *   `ratelimit:{type}:{identifier}` as it is given: pass ids, not e-mail addresses.
+ *   and keeps its history (one that grows over 1,000, or shrinks below, may deny for one window). Two limits of the
+ *   same identifier, such as 10 a second and 500 an hour, need two types; so do two of {@link checkUserRateLimit} and
+ *   its like, whose type is fixed: use this function for them.
+ * - The key is `ratelimit:{type}:{{identifier}}`, percent-escaped but readable: pass ids, not e-mail addresses. Of
+ *   more than 256 characters the SHA-256 is counted.
  * - Limits up to 1,000 are exact to the millisecond. Larger ones count an admission up to a twentieth of the window
  *   too long, hence never admit too much, and take less than 600 bytes.
  * - Calls of one turn travel in one round trip, those of one limit as one evaluation, in their order. A denied
@@ -1782,8 +1826,8 @@ export interface RateLimitCheck {
  * - While the store is away each process goes on within its share of the limit, counts what it knows of the others
  *   until it is over, and tells the store what it admitted before the store is believed again. In any window at most
  *   the limit and once more the larger of the limit and the number of processes is admitted; a process that was
- *   started during the outage knows of no other and takes the whole limit. A server that comes back empty has
- *   forgotten what it admitted.
+ *   started during the outage knows of no other and takes the whole limit. A server that comes back empty, or evicts
+ *   keys, has forgotten what it admitted, and a process remembers the 65,536 identifiers it was asked for last.
  * - A check is never sent twice. When its answer is lost this process decides, and it may count twice, never not at
  *   all.
  *
@@ -1801,7 +1845,8 @@ export function checkRateLimit(
 ): Promise<RateLimitResult>;
 
 /**
- * {@link checkRateLimit} of type `ip` for a client's address. IPv6 counts by /64, which is what one customer gets.
+ * {@link checkRateLimit} of type `ip` for a client's address. IPv6 counts by /64, which is what one customer gets;
+ * {@link resetRateLimit} and the others of type `ip` take an address as well.
  *
  * @throws {InvalidArgumentError} `E_INVALID_ARGUMENT` when `ip` is no address. (S1)
  */
@@ -1871,7 +1916,7 @@ export function resetRateLimit(
  * `windowSeconds` are those the count is checked with: what was counted is kept.
  *
  * @throws {StoreUnavailableError} `E_STORE_UNAVAILABLE` when the store did not take it; then it holds for this
- * process only. (here)
+ * process, and only while the store is away. (here)
  */
 export function blockRateLimit(
   type: string,
@@ -2183,6 +2228,135 @@ export function authorizeRequest<T extends object = JWTPayload>(
   request: AuthorizeRequest<T>,
   options?: CallOptions | undefined,
 ): Promise<AuthorizeResult<T>>;
+
+// -----------------------------------------------------------------------------------------------------------
+// Results of data sources
+// -----------------------------------------------------------------------------------------------------------
+
+/** Options of {@link queryDataSourceWithCache}. */
+export interface DataSourceOptions extends CallOptions {
+  /**
+   * Whatever else decides which rows the caller may see, for example `scopeOf(context)` as text. Part of the key: two
+   * callers share a result only if organizations and this are equal.
+   */
+  readonly scopeKey?: string | undefined;
+  /** IANA name of the time zone in which an end date is "today". Default `UTC`. */
+  readonly timeZone?: string | undefined;
+  /** `true`: the result as the text of a response, see {@link RawDataSourceResult}. */
+  readonly raw?: boolean | undefined;
+}
+
+/** Options of {@link queryAsResponse}. */
+export interface DataSourceResponseOptions extends Omit<DataSourceOptions, 'raw'> {
+  /** Runs the query whatever is cached. Default `false`. */
+  readonly forceRefresh?: boolean | undefined;
+}
+
+/** What a query returns: its rows and, if it likes, how long it took and anything else that JSON carries. */
+export interface DataSourceQueryResult<T = unknown> {
+  readonly data: readonly T[];
+  /** Milliseconds. Measured when it is missing. */
+  readonly query_time_ms?: number | undefined;
+}
+
+/** A result, with whatever else the query has returned. `data` is frozen and shared by all who ask. (S1) */
+export type DataSourceResult<R extends DataSourceQueryResult> = Omit<R, 'query_time_ms' | 'data'> & {
+  readonly data: Readonly<R['data']>;
+  /** How long the query took when it ran. */
+  readonly query_time_ms: number;
+  /** `false`: the query ran for this call. */
+  readonly fromCache: boolean;
+  /** For {@link invalidateDataSourceCache}. */
+  readonly cacheKey: string;
+  /** ISO-8601: when the query had ended. */
+  readonly cached_at: string;
+  /** ISO-8601: from when on it is not answered any more. */
+  readonly expires_at: string;
+};
+
+/** A result that was not parsed. */
+export interface RawDataSourceResult {
+  /** JSON of the object that would be returned otherwise, without `fromCache` and `cacheKey`. Do not write to it. */
+  readonly json: Buffer;
+  readonly fromCache: boolean;
+  readonly cacheKey: string;
+}
+
+/**
+ * The result of a query, cached by its parameters and by who may see it.
+ *
+ * ```ts
+ * const { data, fromCache, cacheKey } = await queryDataSourceWithCache(
+ *   { dataSourceId: 3, measure: 'Charges', start_date, end_date, advanced_filters },
+ *   context.accessible_organizations,
+ *   () => runQuery(filters), // { data, query_time_ms }
+ *   request.nextUrl.searchParams.has('refresh'),
+ * );
+ * ```
+ *
+ * - **Key**: `datasource:{dataSourceId}:{hash}`. Order of properties, `undefined` and the order of organizations do not
+ *   matter; the order inside arrays does. Nothing of the parameters can be read from it.
+ * - **Lifetime** by `end_date`: today, later or missing 60 s, within the last seven days 300 s, older 3600 s.
+ * - The query runs on the calling thread and keeps its `AsyncLocalStorage`; at most once at a time per key over all
+ *   processes that share the store, the others wait. One that takes longer than `cacheLeaseMs` may be run by somebody
+ *   else, too, and is not stored. What it throws reaches every waiting caller unchanged and is not cached.
+ * - `forceRefresh` always runs the query, and everybody who asks meanwhile gets its result.
+ * - A result of more than `cacheDatasourceMaxBytes` is returned and not stored. From 4 KiB on it is stored compressed.
+ * - Without the store every process answers for itself; the query's answer always arrives.
+ *
+ * @param params what the query depends on, as JSON carries it.
+ * @param userOrganizations whose rows the caller may see, a set.
+ * @typeParam R what the query returns; it is not checked.
+ * @throws {InvalidArgumentError} `E_INVALID_ARGUMENT` for parameters that have no canonical JSON, an `end_date` that is
+ * no date, or a result that is no object. (S1)
+ */
+export function queryDataSourceWithCache<R extends DataSourceQueryResult>(
+  params: object,
+  userOrganizations: readonly string[] | null | undefined,
+  queryFunction: () => Promise<R>,
+  forceRefresh: boolean | undefined,
+  options: DataSourceOptions & { readonly raw: true },
+): Promise<RawDataSourceResult>;
+export function queryDataSourceWithCache<R extends DataSourceQueryResult>(
+  params: object,
+  userOrganizations: readonly string[] | null | undefined,
+  queryFunction: () => Promise<R>,
+  forceRefresh?: boolean | undefined,
+  options?: DataSourceOptions | undefined,
+): Promise<DataSourceResult<R>>;
+
+/**
+ * {@link queryDataSourceWithCache} as a response of JSON that was never parsed: `X-Cache-Status` (`HIT`, `MISS`,
+ * `REFRESH`), `ETag`, `Age`, `Cache-Control: private`, and 304 when `If-None-Match` names this result. (here)
+ */
+export function queryAsResponse(
+  request: { readonly headers: { get(name: string): string | null } },
+  params: object,
+  userOrganizations: readonly string[] | null | undefined,
+  queryFunction: () => Promise<DataSourceQueryResult>,
+  options?: DataSourceResponseOptions | undefined,
+): Promise<Response>;
+
+/**
+ * Makes one result void for every process, a query that runs for it included.
+ *
+ * @param cacheKey as {@link queryDataSourceWithCache} has returned it.
+ * @throws {StoreUnavailableError} `E_STORE_UNAVAILABLE` when it could be neither applied nor queued. (S1)
+ */
+export function invalidateDataSourceCache(
+  cacheKey: string,
+  options?: CallOptions | undefined,
+): Promise<InvalidationResult>;
+
+/**
+ * Makes all results of a data source void for every process, in one command whatever their number.
+ *
+ * @throws {StoreUnavailableError} `E_STORE_UNAVAILABLE` when it could be neither applied nor queued. (S1)
+ */
+export function invalidateDataSourceCaches(
+  dataSourceId: string | number,
+  options?: CallOptions | undefined,
+): Promise<InvalidationResult>;
 
 // -----------------------------------------------------------------------------------------------------------
 // Values of the application

@@ -60,6 +60,11 @@ exports.getRateLimitKey = api.getRateLimitKey;
 exports.addRateLimitHeaders = api.addRateLimitHeaders;
 exports.rateLimitResponse = api.rateLimitResponse;
 
+exports.queryDataSourceWithCache = api.queryDataSourceWithCache;
+exports.queryAsResponse = api.queryAsResponse;
+exports.invalidateDataSourceCache = api.invalidateDataSourceCache;
+exports.invalidateDataSourceCaches = api.invalidateDataSourceCaches;
+
 exports.redisCacheService = api.redisCacheService;
 
 exports.BcosCacheError = api.BcosCacheError;

@@ -8,6 +8,7 @@ import type * as Public from '../index.js';
 import { abortable, type CallOptions, check, deadline, json, optionalText, text, time } from './arguments.js';
 import { authorize, type Port } from './authorize.js';
 import { hasPermission, scopeOf } from './contexts.js';
+import { DataSources } from './datasource/results.js';
 import { InvalidArgumentError } from './errors.js';
 import { Limits } from './limiter/limits.js';
 import { Loader } from './loader.js';
@@ -29,6 +30,7 @@ export class Engine implements Public.Engine {
   readonly #rbac: Rbac;
   readonly #port: Port;
   readonly #limits: Limits;
+  readonly #dataSources: DataSources;
   readonly redisCacheService: Public.RedisCacheService;
   #closing: Promise<void> | undefined;
 
@@ -39,6 +41,7 @@ export class Engine implements Public.Engine {
     this.#rbac = rbac;
     const limits = new Limits(native, this.#hot);
     this.#limits = limits;
+    this.#dataSources = new DataSources(native, this.#objects, this.#loader);
     this.redisCacheService = new Values(native, this.#objects, this.#loader);
     this.#port = {
       userClaims: native.userClaims(),
@@ -268,6 +271,35 @@ export class Engine implements Public.Engine {
     options?: CallOptions,
   ): Promise<Public.AuthorizeResult<T>> {
     return authorize(this.#port, request, options) as Promise<Public.AuthorizeResult<T>>;
+  }
+
+  queryDataSourceWithCache(
+    params: object,
+    userOrganizations: readonly string[] | null | undefined,
+    queryFunction: () => Promise<object>,
+    forceRefresh?: boolean,
+    options?: Public.DataSourceOptions,
+  ): Promise<never> {
+    const asked = this.#dataSources.query(params, userOrganizations, queryFunction, forceRefresh, options);
+    return asked as Promise<never>;
+  }
+
+  queryAsResponse(
+    request: { readonly headers: { get(name: string): string | null } },
+    params: object,
+    userOrganizations: readonly string[] | null | undefined,
+    queryFunction: () => Promise<Public.DataSourceQueryResult>,
+    options?: Public.DataSourceResponseOptions,
+  ): Promise<Response> {
+    return this.#dataSources.respond(request, params, userOrganizations, queryFunction, options);
+  }
+
+  async invalidateDataSourceCache(cacheKey: string, options?: CallOptions) {
+    return this.#dataSources.invalidate(cacheKey, options);
+  }
+
+  async invalidateDataSourceCaches(dataSourceId: string | number, options?: CallOptions) {
+    return this.#dataSources.invalidateAll(dataSourceId, options);
   }
 
   checkRateLimit(

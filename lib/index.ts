@@ -96,6 +96,15 @@ export const blockRateLimit: typeof Public.blockRateLimit = delegate('blockRateL
 export const rewardRateLimit: typeof Public.rewardRateLimit = delegate('rewardRateLimit');
 export const applyRateLimit: typeof Public.applyRateLimit = delegate('applyRateLimit');
 
+export const queryDataSourceWithCache: typeof Public.queryDataSourceWithCache =
+  delegate('queryDataSourceWithCache');
+export const queryAsResponse: typeof Public.queryAsResponse = delegate('queryAsResponse');
+export const invalidateDataSourceCache: typeof Public.invalidateDataSourceCache =
+  delegate('invalidateDataSourceCache');
+export const invalidateDataSourceCaches: typeof Public.invalidateDataSourceCaches = delegate(
+  'invalidateDataSourceCaches',
+);
+
 /** The service of the default engine; an engine that cannot be made is a rejection. */
 export const redisCacheService: typeof Public.redisCacheService = {
   get: async (key, options) => getEngine().redisCacheService.get(key, options),

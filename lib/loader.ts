@@ -16,6 +16,8 @@ export interface Protocol<T> {
   begin(full: boolean): Promise<BeginReply>;
   /** What was found, unless only its number came and this side does not know it. */
   found(serial: number, text: string | undefined): T | undefined;
+  /** What was found, when it was asked for as bytes. */
+  bytes?(json: Buffer): T;
   /** Runs the application's loader. */
   load(): T | Promise<T>;
   /** The JSON to store, or a throw when the loader's value is not acceptable. */
@@ -40,6 +42,7 @@ export class Loader {
       reply = await this.#begin(protocol, true, signal);
     }
     if (typeof reply === 'number') throw new Error('the native side gave no text although it was asked to');
+    if (Buffer.isBuffer(reply)) return protocol.bytes?.(reply) as T;
     if (typeof reply === 'string') return protocol.found(0, reply) as T;
     const [first, second] = reply;
     if (typeof second === 'string') return protocol.found(first, second) as T;
@@ -82,7 +85,7 @@ export class Loader {
   #release<T>(protocol: Protocol<T>, begun: Promise<BeginReply>): void {
     const back = async () => {
       const reply = await begun;
-      if (typeof reply !== 'number' && reply[0] === LEAD && typeof reply[1] === 'number') {
+      if (Array.isArray(reply) && reply[0] === LEAD && typeof reply[1] === 'number') {
         if (reply[1] > 0) await protocol.end(reply[1], null);
       }
     };

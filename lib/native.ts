@@ -63,7 +63,8 @@ export type LimitReply = readonly number[];
 export const LEAD = -1;
 export const LOADER_FAILED = -2;
 
-export type BeginReply = number | string | readonly [serial: number, textOrLead: string | number];
+/** A buffer only when it was asked for. */
+export type BeginReply = number | string | Buffer | readonly [serial: number, textOrLead: string | number];
 
 /** Acknowledged by the store, queued for it, and whether a row was inserted. */
 export type InvalidationReply = readonly [acknowledged: boolean, queued: boolean, inserted: boolean | null];

@@ -135,6 +135,7 @@ export class Rbac {
       asked,
       options?.signal,
     );
+    if (limits !== null && told === null) throw defect('the native side did not count the request');
     const payload = payloadReply === null ? null : this.#objects.of(payloadReply);
     const context = contextReply === null ? null : this.#delivered(contextReply);
     return {

@@ -8,6 +8,7 @@ import { BcosCacheError, type CallOptions, type Engine, type ErrorCode } from '.
 import type { Database, UserRow } from './database.js';
 import { limitFunctions } from './limit-functions.js';
 import { addRights, rbacFunctions } from './rbac-functions.js';
+import { resultFunctions } from './result-functions.js';
 import { type Claims, claimsOf, forged, signed, verified } from './tokens.js';
 
 /** What is true in the source while the functions are called. */
@@ -278,6 +279,7 @@ export const functions: readonly Row[] = [
   },
   ...rbacFunctions,
   ...limitFunctions,
+  ...resultFunctions,
   {
     name: 'getHealth',
     of: 'the engine',
@@ -320,6 +322,8 @@ export function calling(engine: Engine, options: CallOptions): Engine {
         // What the table calls with options of its own keeps them.
         const mine = { getCachedUserContext: 2, applyRateLimit: 3 }[name as string];
         const own = given.length === mine ? (given.pop() as object) : {};
+        // The flag in front of its options may be left out.
+        if (name === 'queryDataSourceWithCache') given.length = 4;
         return method.apply(target, [...given, { ...own, ...options }]);
       };
     },

@@ -91,6 +91,7 @@ type TextOptions =
   | 'analyticsDatabaseUrl'
   | 'nodeEnv';
 type NumberOptions =
+  | 'cacheDatasourceMaxBytes'
   | 'redisPort'
   | 'cacheTtl'
   | 'cacheBatchSize'
@@ -129,7 +130,9 @@ type NearNamespace =
   | 'jwt_payload'
   | 'user_context'
   | 'role_perms'
-  | 'org_tree';
+  | 'org_tree'
+  | 'cache'
+  | 'datasource';
 type NamedLimits = {
   readonly [name: string]: {
     readonly limit: number;
@@ -259,6 +262,8 @@ export function hitRate(metrics: MetricsSnapshot): number {
       | 'rbac_epoch'
       | 'tail'
       | 'ratelimit'
+      | 'datasource'
+      | 'datasource_gen'
     >
   >();
   return (users.near + users.store) / (users.near + users.store + users.source);

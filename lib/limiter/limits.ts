@@ -3,8 +3,9 @@
  * Invariant: what is asked for is checked before anything is charged, and every check is charged at most once.
  */
 
+import { createHash } from 'node:crypto';
 import type * as Public from '../../index.js';
-import { abortable, deadline, text } from '../arguments.js';
+import { abortable, check, deadline, text } from '../arguments.js';
 import { BcosCacheError, ConfigError, InvalidArgumentError } from '../errors.js';
 import type { Hot, InvalidationReply, LimitReply, NativeEngine } from '../native.js';
 import { getRateLimitKey, networkOf } from './address.js';
@@ -38,6 +39,11 @@ const MOST = 1_000_000_000;
 /** 24 days, in milliseconds: an age has to fit into 31 bits. */
 const LONGEST_WINDOW_MS = 2_147_483_647;
 const LONGEST_BLOCK_SECONDS = 315_576_000;
+/** The types of `checkGlobalRateLimit` and `checkIpRateLimit`. */
+const GLOBAL = 'global';
+const ADDRESS = 'ip';
+/** Longer ones are counted by their digest. */
+const LONGEST_IDENTIFIER = 256;
 /** Numbers that describe one limit in a reply. */
 const NUMBERS = 5;
 const ADMITTED = 1;
@@ -65,9 +71,11 @@ export class Limits {
     options: Public.RateLimitOptions | undefined,
     charge = true,
   ): Promise<Public.RateLimitResult> {
+    if (options !== undefined) check(options);
+    const called = name(type);
     const spec: Spec = {
-      type: name(type),
-      identifier: text('identifier', identifier),
+      type: called,
+      identifier: whose(called, identifier),
       limit: amount('limit', limit),
       windowMs: milliseconds(windowSeconds),
       cost: options?.cost === undefined ? 1 : amount('cost', options.cost),
@@ -93,6 +101,7 @@ export class Limits {
     limits: unknown,
     options: Public.CallOptions | undefined,
   ): Promise<Public.CombinedRateLimitResult> {
+    if (options !== undefined) check(options);
     return this.askAll(this.specs('limits', limits), options);
   }
 
@@ -127,7 +136,7 @@ export class Limits {
     const policy = onStoreFailure ?? usual?.onStoreFailure ?? this.#settings.onStoreFailure;
     return {
       type: called,
-      identifier: text('identifier', identifier),
+      identifier: whose(called, identifier),
       limit: amount('limit', usual?.limit ?? limit),
       windowMs: milliseconds(usual?.windowSeconds ?? windowSeconds),
       cost: cost === undefined ? 1 : amount('cost', cost),
@@ -151,7 +160,7 @@ export class Limits {
   ): Promise<Public.RateLimitResult> {
     const network = networkOf(text('ip', ip));
     if (network === null) throw refused('ip', 'an IPv4 or IPv6 address is expected');
-    return this.check('ip', network, limit, windowSeconds, options);
+    return this.check(ADDRESS, network, limit, windowSeconds, options);
   }
 
   async apply(
@@ -166,7 +175,7 @@ export class Limits {
       identifier:
         options?.identifier === undefined
           ? this.#client(request, options)
-          : text('identifier', options.identifier),
+          : whose(called, options.identifier),
       limit,
       windowMs: milliseconds(windowSeconds),
       cost: options?.cost === undefined ? 1 : amount('cost', options.cost),
@@ -258,9 +267,10 @@ export class Limits {
     amount: number,
     options: Public.CallOptions | undefined,
   ): Promise<unknown> {
-    const [called, whose] = [name(type), text('identifier', identifier)];
+    const called = name(type);
+    const bearer = whose(called, identifier);
     const budget = deadline(options);
-    const reply = this.#native.changeLimit(called, whose, limit, windowMs, change, amount, budget);
+    const reply = this.#native.changeLimit(called, bearer, limit, windowMs, change, amount, budget);
     return abortable(reply as Promise<unknown>, options?.signal);
   }
 }
@@ -303,6 +313,20 @@ function resultOf(
     windowSeconds: spec.windowMs / 1_000,
   };
   return state === UNAVAILABLE ? { ...result, unavailable: true } : result;
+}
+
+/**
+ * The identifier as it is counted: an address by its network, a long one by its digest. An empty one would be
+ * everybody's.
+ */
+function whose(type: string, identifier: unknown): string {
+  const given = text('identifier', identifier);
+  if (given === '' && type !== GLOBAL) {
+    throw refused('identifier', 'it is empty, and would be shared by everybody without one');
+  }
+  if (type === ADDRESS) return networkOf(given) ?? given;
+  if (given.length <= LONGEST_IDENTIFIER) return given;
+  return `sha256:${createHash('sha256').update(given).digest('base64url')}`;
 }
 
 function name(type: unknown): string {

@@ -137,6 +137,42 @@ impl NativeEngine {
         self.submit(env, request, deadline(deadline_ms))
     }
 
+    /// As beginJwt; a Buffer of JSON when `raw` and found
+    #[napi(catch_unwind)]
+    #[allow(clippy::too_many_arguments, reason = "what names one result, and how it is wanted")]
+    pub fn begin_result(
+        &self,
+        env: Env,
+        source: Text,
+        hash: Text,
+        ttl_ms: f64,
+        full: bool,
+        raw: bool,
+        deadline_ms: f64,
+    ) -> napi::Result<Raw> {
+        let id = Queue::of(env.raw())?.id();
+        let (source, hash, ttl_ms) = (source.0, hash.0, whole(ttl_ms));
+        let request = Request::BeginResult { source, hash, ttl_ms, env: id, full, raw };
+        self.submit(env, request, deadline(deadline_ms))
+    }
+
+    /// [acknowledged, queued]; an empty hash means all of the source
+    #[napi(catch_unwind)]
+    pub fn invalidate_result(
+        &self,
+        env: Env,
+        source: Text,
+        hash: Text,
+        deadline_ms: f64,
+    ) -> napi::Result<Raw> {
+        let (source, hash) = (source.0, hash.0);
+        let request = match hash.is_empty() {
+            true => Request::InvalidateResults { source },
+            false => Request::InvalidateResult { source, hash },
+        };
+        self.submit(env, request, deadline(deadline_ms))
+    }
+
     /// boolean: stored
     #[napi(catch_unwind)]
     pub fn set_value(

@@ -1,7 +1,9 @@
 //! Outcomes as JavaScript values. Small by design: numbers, texts, and arrays of the two.
 
+use std::ffi::c_void;
 use std::ptr;
 
+use bcos_cache_core::Bytes;
 use bcos_cache_core::base::error::Error;
 use bcos_cache_core::engine::Outcome;
 use bcos_cache_core::limiter::{Answer, Decision, Told};
@@ -51,6 +53,7 @@ pub(crate) unsafe fn to_js(env: sys::napi_env, outcome: &Outcome) -> sys::napi_v
                 ];
                 array(env, &parts)
             }
+            Outcome::Raw(json) => buffer(env, json),
             Outcome::Limits(all) => told(env, all),
             Outcome::Json(text) => text_of(env, text.as_bytes()),
         }
@@ -83,6 +86,38 @@ unsafe fn told(env: sys::napi_env, all: &[Told]) -> sys::napi_value {
     let numbers: Vec<_> = all.iter().flat_map(limit_numbers).map(|one| unsafe { number(env, one) }).collect();
     // SAFETY: as above.
     unsafe { array(env, &numbers) }
+}
+
+/// A buffer over the bytes themselves when copying them would take as long as a request.
+unsafe fn buffer(env: sys::napi_env, bytes: &Bytes) -> sys::napi_value {
+    const COPIED: usize = 64 * 1024;
+    let (mut value, mut copy) = (ptr::null_mut(), ptr::null_mut());
+    // SAFETY: the caller's promise; the finalizer frees exactly what `into_raw` gave, and the bytes live until then.
+    unsafe {
+        if bytes.len() > COPIED {
+            let held = Box::into_raw(Box::new(bytes.clone()));
+            let data = (*held).as_ptr() as *mut c_void;
+            let status = sys::napi_create_external_buffer(
+                env,
+                bytes.len(),
+                data,
+                Some(release_bytes),
+                held.cast(),
+                &mut value,
+            );
+            if status == sys::Status::napi_ok {
+                return value;
+            }
+            drop(Box::from_raw(held));
+        }
+        sys::napi_create_buffer_copy(env, bytes.len(), bytes.as_ptr().cast(), &mut copy, &mut value);
+    }
+    value
+}
+
+unsafe extern "C" fn release_bytes(_: sys::napi_env, _: *mut c_void, held: *mut c_void) {
+    // SAFETY: the box that `buffer` leaked for this very value.
+    drop(unsafe { Box::from_raw(held.cast::<Bytes>()) });
 }
 
 /// Code, message, field, reason: the arguments of the error factory.

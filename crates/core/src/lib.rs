@@ -15,9 +15,13 @@
 #![forbid(unsafe_code)]
 
 pub mod auth;
+/// Shared bytes, as outcomes hold them.
+pub use bytes::Bytes;
+
 pub mod base;
 pub mod cache;
 pub mod config;
+pub mod datasource;
 pub mod engine;
 pub mod limiter;
 pub mod rbac;

@@ -32,6 +32,10 @@ pub enum Namespace {
     RbacEpoch,
     /// `cache:{key}`: a value of the application.
     Value,
+    /// `datasource:{source}:{hash}`: the result of a query.
+    DataSource,
+    /// `datasource_gen:{source}`: the generation that a source's results must carry.
+    DataSourceGeneration,
     /// `tail:...`: who follows the outbox, and up to where.
     Tail,
     /// `ratelimit:{type}:{identifier}`: what was admitted lately.
@@ -40,7 +44,7 @@ pub enum Namespace {
 
 impl Namespace {
     /// All namespaces, in the order of their counters.
-    pub const ALL: [Namespace; 12] = [
+    pub const ALL: [Namespace; 14] = [
         Namespace::TokenBlacklist,
         Namespace::UserBasic,
         Namespace::JwtPayload,
@@ -51,6 +55,8 @@ impl Namespace {
         Namespace::OrganizationTree,
         Namespace::RbacEpoch,
         Namespace::Value,
+        Namespace::DataSource,
+        Namespace::DataSourceGeneration,
         Namespace::Tail,
         Namespace::RateLimit,
     ];
@@ -68,6 +74,8 @@ impl Namespace {
             Namespace::OrganizationTree => "org_tree",
             Namespace::RbacEpoch => "rbac_epoch",
             Namespace::Value => "cache",
+            Namespace::DataSource => "datasource",
+            Namespace::DataSourceGeneration => "datasource_gen",
             Namespace::Tail => "tail",
             Namespace::RateLimit => "ratelimit",
         }
@@ -170,6 +178,15 @@ impl Keys {
         out.extend_from_slice(namespace.name().as_bytes());
         out.push(b':');
         escape(part.as_bytes(), out);
+    }
+
+    /// The key of a result. `hash` needs no escaping.
+    pub fn result(&self, source: &str, hash: &str) -> Key {
+        let mut bytes = Vec::with_capacity(self.prefix.len() + 12 + source.len() + hash.len());
+        self.write(Namespace::DataSource, source, &mut bytes);
+        bytes.push(b':');
+        bytes.extend_from_slice(hash.as_bytes());
+        Key { bytes: bytes.into(), namespace: Namespace::DataSource }
     }
 
     /// The key of a limit. The identifier is its hash tag: limits of one identifier share a slot of a cluster.

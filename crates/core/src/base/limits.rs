@@ -67,6 +67,8 @@ pub const LIMIT_DENIALS: usize = 65_536;
 /// Rate limits that an instance remembers for the time without a store. Beyond it those go that were not asked for
 /// lately; they start anew when the store goes away.
 pub const LIMIT_KEYS: usize = 65_536;
+/// Moments of admissions that one pipeline tells the store about: at some ten microseconds each well within a deadline.
+pub const LIMIT_MOMENTS: usize = 1_000;
 /// Other instances that are counted: more than any deployment of one application.
 pub const LIMIT_PEERS: usize = 1_000;
 /// Limits that one check may have.

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use parking_lot::Mutex;
 
-use crate::base::key::Key;
+use crate::base::key::{Key, Namespace};
 use crate::base::limits;
 
 use super::invalidate::Effect;
@@ -21,6 +21,10 @@ pub(super) struct Acknowledged {
 impl Acknowledged {
     /// The store has it.
     pub(super) fn push(&self, now_ms: u64, key: &Key, effect: &Effect) {
+        if key.namespace() == Namespace::RateLimit {
+            // What was counted since a reset must not be forgotten with it.
+            return;
+        }
         let mut recent = self.recent.lock();
         let old = now_ms.saturating_sub(limits::ACKNOWLEDGED_MS);
         while recent.len() >= limits::ACKNOWLEDGED || recent.front().is_some_and(|(at, ..)| *at < old) {
@@ -47,7 +51,7 @@ impl Acknowledged {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::key::{Keys, Namespace};
+    use crate::base::key::Keys;
 
     #[test]
     fn it_keeps_the_newest_of_each_key_for_a_while() {

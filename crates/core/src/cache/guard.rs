@@ -40,6 +40,7 @@ impl Cache {
                             self.store_failed(&error);
                         } else {
                             self.pause(RETRY_MS).await;
+                            self.beat_between().await;
                         }
                     }
                 }
@@ -67,6 +68,7 @@ impl Cache {
         match outcome {
             Ok(()) => {
                 self.distrust_beats();
+                self.limits.distrust();
                 {
                     let mut breaker = self.breaker.lock();
                     breaker.recovered(self.clock.now_ms());
@@ -93,10 +95,12 @@ impl Cache {
         self.tell_limits().await
     }
 
-    /// Tells the store what was admitted without it, and believes it about rate limits from then on.
+    /// Tells the store what was admitted without it, and believes it about rate limits from then on. In portions that
+    /// it takes in time: smaller ones when it does not.
     async fn tell_limits(&self) -> Result<(), StoreError> {
+        let mut portion = limits::LIMIT_MOMENTS;
         while !self.limits.trust() {
-            let unsent = self.limits.take_unsent();
+            let unsent = self.limits.take_unsent(portion);
             let now = self.clock.now_ms();
             let op =
                 |one: &Unsent| Op::Limit { key: one.key.clone(), limit: one.limit, action: one.action(now) };
@@ -113,11 +117,25 @@ impl Cache {
                     }
                 }
             }
-            if let Some(error) = failed {
-                return Err(error);
+            match failed {
+                None => {}
+                // What was charged all the same is charged twice, which can only deny.
+                Some(StoreError::Timeout) if portion > 1 => portion = (portion / 4).max(1),
+                Some(error) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    /// Heartbeats go on while the store refuses what it is sent again and again.
+    async fn beat_between(&self) {
+        let now = self.clock.now_ms();
+        let due =
+            now.saturating_sub(self.beaten_ms.load(Ordering::Relaxed)) >= limits::SUBSCRIPTION_HEARTBEAT_MS;
+        if due && self.listens() && self.available() {
+            self.beaten_ms.store(now, Ordering::Relaxed);
+            let _ = self.exec(vec![Op::Announce(self.heartbeat())]).await;
+        }
     }
 
     async fn idle(&self) {
@@ -172,8 +190,8 @@ impl Listener for Cache {
             if let Some(key) = self.keys.parse(line) {
                 self.void_here(&key);
             } else if let Some((instance, ms)) = Self::beat(line) {
+                self.limits.heard_of(instance, self.clock.now_ms());
                 if instance != self.instance {
-                    self.limits.heard_of(instance, self.clock.now_ms());
                     continue;
                 }
                 // Its own time, not now: a message that was held up on the way says nothing about the present.

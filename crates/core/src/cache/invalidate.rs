@@ -90,7 +90,7 @@ impl Cache {
     /// Forgets an entry in this process: what an announcement of another process asks for.
     pub(super) fn void_here(&self, key: &Key) {
         if key.namespace() == Namespace::RateLimit {
-            return self.limits.forget_denial(key);
+            return self.limits.changed_elsewhere(key);
         }
         self.near.invalidate(key);
         self.flights.void(key);

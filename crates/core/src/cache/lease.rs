@@ -113,7 +113,7 @@ impl Cache {
         {
             return Right::NoFill;
         }
-        let give_up_ms = self.clock.now_ms() + self.times.wait_ms * 2;
+        let give_up_ms = self.clock.now_ms() + subject.patience_ms(&self.times) * 2;
         let mut observed = Observed::default();
         for attempt in 0_u32.. {
             if let Some(right) = self.try_acquire(subject, &mut observed).await {
@@ -188,7 +188,7 @@ impl Cache {
                 Verdict::Foreign => return Some(Right::NoFill),
             },
             Stored::Lease { token } => {
-                observed.lease_for_ms(token, self.clock.now_ms()) >= self.times.wait_ms
+                observed.lease_for_ms(token, self.clock.now_ms()) >= subject.patience_ms(&self.times)
             }
         };
         let Some(Ok(Reply::Bytes(Some(expected)))) = replies.into_iter().next().filter(|_| replace) else {

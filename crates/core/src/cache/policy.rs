@@ -52,6 +52,10 @@ pub trait Subject: Send + Sync {
     fn longest(&self) -> usize {
         limits::ENTRY_BYTES
     }
+    /// How long to wait for another process that loads, before its right is taken over.
+    fn patience_ms(&self, times: &Times) -> u64 {
+        times.wait_ms
+    }
     /// Until when a near copy may be used; 0 = not kept.
     fn near_until_ms(&self, payload: &Bytes, now_ms: u64) -> u64;
 }

@@ -68,6 +68,8 @@ pub struct Cache {
     /// Own heartbeats sent up to here prove nothing: the store failed or returned since, and what was announced
     /// meanwhile may still be on its way behind them.
     pub(super) beats_from_ms: AtomicU64,
+    /// When the guard sent a heartbeat although it had something else to do.
+    pub(super) beaten_ms: AtomicU64,
     /// Somebody asked for answers without a round trip although no namespace is configured so.
     pub(super) wants: AtomicBool,
     /// Woken when the first such call comes.
@@ -116,6 +118,7 @@ impl Cache {
             changed: Notify::new(),
             heard_ms: AtomicU64::new(0),
             beats_from_ms: AtomicU64::new(0),
+            beaten_ms: AtomicU64::new(0),
             wants: AtomicBool::new(false),
             wanted: Notify::new(),
             returns: Vec::new(),

@@ -24,6 +24,7 @@ pub const NEAR_NAMESPACES: &[&str] = &[
     "role_perms",
     "org_tree",
     "cache",
+    "datasource",
 ];
 
 const MODES: &[&str] = &["validated", "bounded", "off"];
@@ -161,11 +162,11 @@ mod tests {
         for (typed, expected) in [
             (
                 json!({ "user": {} }),
-                "option near.user is not accepted: token_bl, user_basic, user_email, jwt_payload, user_context, role_perms, org_tree or cache.".to_owned(),
+                "option near.user is not accepted: token_bl, user_basic, user_email, jwt_payload, user_context, role_perms, org_tree, cache or datasource.".to_owned(),
             ),
             (
                 json!({ "userBasic": {} }),
-                "option near.userBasic is not accepted: token_bl, user_basic, user_email, jwt_payload, user_context, role_perms, org_tree or cache. Did you mean user_basic?".into(),
+                "option near.userBasic is not accepted: token_bl, user_basic, user_email, jwt_payload, user_context, role_perms, org_tree, cache or datasource. Did you mean user_basic?".into(),
             ),
             (
                 json!({ "user_basic": "off" }),

@@ -22,6 +22,7 @@ pub struct Settings {
     pub store: StoreSettings,
     pub source: SourceSettings,
     pub near: NearSettings,
+    pub datasource: DataSourceSettings,
     pub analytics: AnalyticsSettings,
     pub runtime: RuntimeSettings,
     pub jwt: JwtSettings,
@@ -52,6 +53,11 @@ impl SourceSettings {
     pub fn analytics(&self) -> Option<&Secret> {
         self.analytics_url.as_ref().or(self.url.as_ref())
     }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DataSourceSettings {
+    pub max_bytes: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,6 +131,7 @@ fn meaning(values: &Values<'_>, raw: &Raw, errors: &mut Vec<ConfigError>) -> Set
         store,
         source,
         near: resolve_near(values.number("CACHE_NEAR_BYTES"), &raw.near, errors),
+        datasource: DataSourceSettings { max_bytes: values.number("CACHE_DATASOURCE_MAX_BYTES") },
         analytics: AnalyticsSettings {
             ttl_s: values.number("CACHE_TTL"),
             batch_rows: values.number("CACHE_BATCH_SIZE"),

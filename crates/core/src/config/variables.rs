@@ -104,6 +104,9 @@ pub const VARIABLES: &[Variable] = &[
     // The near cache.
     var("CACHE_NEAR_BYTES", "cacheNearBytes", bytes(0, 64 * GIB), Some("67108864"),
         "The memory budget of the near cache; 0 switches it off."),
+    // Results of data sources.
+    var("CACHE_DATASOURCE_MAX_BYTES", "cacheDatasourceMaxBytes", bytes(KIB, 256 * KIB * KIB), Some("8388608"),
+        "The largest result of a data source, as JSON, that is stored; larger ones are only returned."),
     // Analytics and warming.
     var("CACHE_TTL", "cacheTtl", Kind::Seconds(Bounds { min: 1, max: 30 * DAY_S }), Some("14400"),
         "How long a warmed data source lives."),

@@ -114,6 +114,7 @@ fn modes(settings: &Settings) -> [NearMode; Namespace::ALL.len()] {
             // A generation is kept the way the payloads that depend on it are.
             Namespace::JwtUser => Namespace::JwtPayload.name(),
             Namespace::RbacEpoch => Namespace::UserContext.name(),
+            Namespace::DataSourceGeneration => Namespace::DataSource.name(),
             other => other.name(),
         };
         match settings.near.mode(name) {

@@ -52,6 +52,8 @@ impl Core {
             Request::EndLead { lead, json } => self.end_lead(lead, json).await.into(),
             Request::SetValue { key, json, ttl_ms } => self.set_value(&key, json, ttl_ms).await.into(),
             Request::DeleteValue { key } => self.delete_value(&key).await.into(),
+            Request::InvalidateResult { source, hash } => self.invalidate_result(&source, &hash).await.into(),
+            Request::InvalidateResults { source } => self.invalidate_results(&source).await.into(),
             Request::UserContext { user_id, consistency, .. } => {
                 self.whole_context(&user_id, consistency, started).await
             }
@@ -69,6 +71,7 @@ impl Core {
             | Request::Limit { .. }
             | Request::CachedValue { .. }
             | Request::BeginValue { .. }
+            | Request::BeginResult { .. }
             | Request::BeginJwt { .. } => {
                 Outcome::Failed(Error::new(Code::Internal, "a read without its plan"))
             }
@@ -124,7 +127,12 @@ impl Core {
                     })
                     .await
             }
-            (Request::BeginJwt { env, .. } | Request::BeginValue { env, .. }, _) => {
+            (
+                Request::BeginJwt { env, .. }
+                | Request::BeginValue { env, .. }
+                | Request::BeginResult { env, .. },
+                _,
+            ) => {
                 return self.begin_lead(read, asked, *env, full, started).await;
             }
             // A peek: what is not there is not loaded.

@@ -122,17 +122,18 @@ impl Core {
 
     /// Whether rate limits are those of all instances, and how many instances there are.
     fn limiter_health(&self, store: Component) -> Value {
-        let since_ms =
-            if self.cache.available() { self.cache.clock.now_ms() } else { self.cache.breaker_state().1 };
         let reason = match store {
-            Component::Healthy => None,
+            Component::Healthy if self.cache.limits.is_settled() => None,
+            Component::Healthy => Some(
+                "the store does not take rate limits (out of memory, or no right to run scripts); every process enforces its share",
+            ),
             Component::Off => Some("no store is configured; every process counts for itself"),
             Component::Down => Some("the store does not answer; every process enforces its share"),
         };
         json!({
             "status": if reason.is_none() { "healthy" } else { "degraded" },
             "reason": reason,
-            "instances": self.cache.limits.peers(since_ms).live(),
+            "instances": self.cache.limits.peers().live(),
         })
     }
 

@@ -5,11 +5,12 @@ use crate::auth::jwt::JwtSubject;
 use crate::auth::token::{self, TokenSubject};
 use crate::auth::user::UserSubject;
 use crate::base::codec::Kind;
-use crate::base::error::Error;
+use crate::base::error::{Code, Error};
 use crate::base::key::Namespace;
 use crate::cache::Found;
 use crate::cache::policy::Subject;
 use crate::cache::tiered::{Asked, Judged, Look};
+use crate::datasource::{self, ResultSubject};
 use crate::rbac::RoleSubject;
 use crate::rbac::subject::body;
 use crate::store::{Op, StoreResult};
@@ -44,6 +45,11 @@ pub(super) enum Read {
     Jwt(Box<JwtSubject>),
     Role(RoleSubject),
     Value(ValueSubject),
+    /// With its text as it is stored, for a response.
+    Result {
+        subject: ResultSubject,
+        raw: bool,
+    },
 }
 
 impl Read {
@@ -54,6 +60,7 @@ impl Read {
             Read::Jwt(subject) => &**subject,
             Read::Role(subject) => subject,
             Read::Value(subject) => subject,
+            Read::Result { subject, .. } => subject,
         }
     }
 
@@ -62,6 +69,10 @@ impl Read {
         match self {
             Read::Token(_) => Outcome::Bool(token::revoked(&found.payload)),
             _ if found.negative() => Outcome::Nothing,
+            Read::Result { raw: true, .. } => match datasource::unpack(&found.payload) {
+                Some(json) => Outcome::Raw(json),
+                None => Outcome::Failed(Error::new(Code::Internal, "a result that cannot be read")),
+            },
             // A near copy was handed out with its text before; the caller asks in full if it lost it.
             _ if found.tier == Tier::Near && !full => Outcome::Object { serial: found.serial, text: None },
             Read::User(_) | Read::Value(_) => {
@@ -69,6 +80,9 @@ impl Read {
             }
             Read::Jwt(_) => {
                 Outcome::Object { serial: found.serial, text: Some(JwtSubject::json(&found.payload)) }
+            }
+            Read::Result { .. } => {
+                Outcome::Object { serial: found.serial, text: datasource::unpack(&found.payload) }
             }
             Read::Role(_) => Outcome::Object { serial: found.serial, text: body(found).ok() },
         }
@@ -138,6 +152,9 @@ impl Core {
             Request::BeginValue { key, ttl_ms, .. } => {
                 ValueSubject::new(keys, key, Some(*ttl_ms)).map(|one| Some(Read::Value(one)))
             }
+            Request::BeginResult { source, hash, ttl_ms, raw, .. } => {
+                self.result(source, hash, *ttl_ms).map(|subject| Some(Read::Result { subject, raw: *raw }))
+            }
             Request::UserContext { user_id, consistency, full } => {
                 return self
                     .plan_context(user_id, *consistency, *full, ops, started)
@@ -197,6 +214,8 @@ impl Core {
             // Without its epoch it is not known to be current.
             Read::Role(_) => return None,
             Read::Value(_) => self.cache.bounded(Namespace::Value, key.bytes())?,
+            // Without its generation it is not known to be current.
+            Read::Result { .. } => return None,
         };
         Some(Found {
             kind: near.kind,

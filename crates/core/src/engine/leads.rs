@@ -9,10 +9,16 @@ use std::time::Duration;
 
 use crate::base::error::{Code, Error};
 use crate::cache::flight::Failure;
+use crate::cache::lease::Lease;
 use crate::cache::tiered::{Asked, Begin};
+
+use crate::datasource;
 
 use super::hot::Read;
 use super::{Core, JsLead, Outcome, Started};
+
+/// What takes longer to compress than a round trip.
+const LONG_BYTES: usize = 128 * 1024;
 
 impl Core {
     pub(super) async fn begin_lead(
@@ -77,6 +83,17 @@ impl Core {
         let loaded = match &read {
             Read::Jwt(subject) => self.verified(subject, right.lease(), &json).await,
             Read::Value(subject) => subject.loaded(json),
+            Read::Result { subject, .. } => {
+                let (length, generation) = (json.len(), right.lease().and_then(Lease::companion));
+                self.telemetry.results_too_large.add(u64::from(!subject.fits(length)));
+                let pack = move || datasource::pack(json.as_bytes(), generation.unwrap_or(0));
+                // Not on a worker's thread when it takes as long as many requests.
+                let payload = match length > LONG_BYTES {
+                    true => tokio::task::spawn_blocking(pack).await.unwrap_or_default(),
+                    false => pack(),
+                };
+                subject.loaded(payload, length, generation)
+            }
             Read::Token(_) | Read::User(_) | Read::Role(_) => {
                 return Err(Error::new(Code::Internal, "a load that JavaScript was never given"));
             }

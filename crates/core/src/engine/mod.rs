@@ -13,6 +13,7 @@ mod authorize;
 mod build;
 mod cold;
 mod contexts;
+mod datasource;
 mod gather;
 mod health;
 mod hot;
@@ -90,7 +91,9 @@ pub enum Request {
     BeginJwt { token: String, env: u64, full: bool },
     /// First half of `getOrSet`.
     BeginValue { key: String, ttl_ms: u64, env: u64, full: bool },
-    /// Second half of both: what was loaded, or that the loader failed.
+    /// First half of `queryDataSourceWithCache`; `raw` = the text for a response.
+    BeginResult { source: String, hash: String, ttl_ms: u64, env: u64, full: bool, raw: bool },
+    /// Second half of them: what was loaded, or that the loader failed.
     EndLead { lead: u64, json: Option<String> },
     /// `get` of the generic cache.
     CachedValue { key: String, full: bool },
@@ -98,6 +101,10 @@ pub enum Request {
     SetValue { key: String, json: String, ttl_ms: u64 },
     /// `del`.
     DeleteValue { key: String },
+    /// `invalidateDataSourceCache`.
+    InvalidateResult { source: String, hash: String },
+    /// `invalidateDataSourceCaches`.
+    InvalidateResults { source: String },
     /// `getCachedUserContext`.
     UserContext { user_id: String, consistency: Consistency, full: bool },
     /// `getCachedRolePermissions`.
@@ -126,6 +133,7 @@ impl Request {
             | Request::RolePermissions { full, .. }
             | Request::CachedValue { full, .. }
             | Request::BeginValue { full, .. }
+            | Request::BeginResult { full, .. }
             | Request::UserContext { full, .. }
             | Request::BeginJwt { full, .. } => *full,
             Request::Authorize(asked) => asked.full,
@@ -152,6 +160,8 @@ pub enum Outcome {
     Bool(bool),
     /// An object. `text` is its JSON, unless the asking side is expected to know number `serial`.
     Object { serial: u64, text: Option<Bytes> },
+    /// JSON text that JavaScript shall not parse.
+    Raw(Bytes),
     /// The caller must run its loader and end it under this number.
     Lead(u64),
     /// Somebody else's loader failed; its error is kept under this number.
@@ -316,6 +326,7 @@ impl<T: Ticket> Engine<T> {
         let drained = async {
             while self.core.telemetry.settled.get() < self.core.telemetry.submitted.get()
                 || !self.core.cache.pending.is_empty()
+                || self.core.cache.available() && !self.core.cache.limits.is_settled()
             {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }

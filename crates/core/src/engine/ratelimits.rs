@@ -192,11 +192,10 @@ impl Core {
     fn alone(&self, asked: &[Asked], charge: bool, gently: bool) -> Option<Vec<Told>> {
         let cache = &self.cache;
         let now = cache.clock.now_ms();
-        let since_ms = if cache.available() { now } else { cache.breaker_state().1 };
         if !charge {
-            return Some(asked.iter().map(|one| cache.limits.peek(one, since_ms, now)).collect());
+            return Some(asked.iter().map(|one| cache.limits.peek(one, now)).collect());
         }
-        let told = cache.limits.decide(asked, since_ms, now, || gently && cache.counts_limits())?;
+        let told = cache.limits.decide(asked, now, || gently && cache.counts_limits())?;
         self.telemetry.limits_alone.up();
         if cache.available() {
             // In service, but it did not answer this one: it is told by the guard.
@@ -218,7 +217,7 @@ impl Core {
             let answered = match reply {
                 Ok(Reply::Limits(all)) if all.len() == group.len() => all,
                 Ok(_) => continue,
-                Err(StoreError::Refused(why)) if why.contains("CROSSSLOT") => {
+                Err(StoreError::Refused(why)) if why.starts_with("CROSSSLOT") => {
                     self.cache.limits.separate();
                     continue;
                 }
@@ -277,9 +276,18 @@ impl Core {
     /// Gives back what was charged in vain, then answers. When that does not arrive it stays charged.
     pub(super) async fn refund(&self, hot: LimitsHot) -> Vec<Told> {
         let LimitsHot { refunds, told, .. } = hot;
+        let keys: Vec<Key> = refunds.iter().filter_map(Op::key).cloned().collect();
         self.telemetry.limits_refunded.add(refunds.len() as u64);
         let _ = self.cache.exec(refunds).await;
+        self.may_admit_sooner(&keys).await;
         told
+    }
+
+    /// Whoever was denied in between was told a time that no longer holds. Announced after the change, because on a
+    /// cluster another node may pass it on.
+    async fn may_admit_sooner(&self, keys: &[Key]) {
+        keys.iter().for_each(|key| self.cache.limits.forget_denial(key));
+        let _ = self.cache.exec(vec![Op::Announce(self.cache.announcement(keys.iter()))]).await;
     }
 
     fn count_limits(&self, told: &[Told], tier: Tier, started: Started) {
@@ -297,6 +305,7 @@ impl Core {
     ) -> Result<Outcome, Error> {
         let Asked { check: Check { key, limit, .. }, .. } = self.asked(check)?;
         let cache = &self.cache;
+        let blocks = matches!(change, LimitChange::Block { for_ms } if for_ms > 0);
         let action = match change {
             LimitChange::Reset => return Ok(self.reset_limit(&key).await?.into()),
             LimitChange::Block { for_ms } => {
@@ -310,10 +319,15 @@ impl Core {
         }
         cache.ready().await;
         let change = Op::Limit { key: key.clone(), limit, action };
-        let replies = cache.exec(vec![change, Op::Announce(cache.announcement([&key].into_iter()))]).await;
-        cache.limits.forget_denial(&key);
+        let replies = cache.exec(vec![change]).await;
         match replies.into_iter().next() {
-            Some(Ok(_)) => Ok(Outcome::Nothing),
+            Some(Ok(_)) => {
+                // A block admits nothing sooner, and whoever hears of a change forgets what it knows of the key.
+                if !blocks {
+                    self.may_admit_sooner(std::slice::from_ref(&key)).await;
+                }
+                Ok(Outcome::Nothing)
+            }
             _ => Err(Error::new(
                 Code::StoreUnavailable,
                 "the store did not take the change of a rate limit; other processes do not know of it",
@@ -326,6 +340,9 @@ impl Core {
         self.cache.limits.reset(key);
         let done = self.cache.invalidate(vec![(key.clone(), Effect::Delete)]).await?;
         self.cache.limits.reset(key);
+        if done.acknowledged {
+            self.may_admit_sooner(std::slice::from_ref(key)).await;
+        }
         Ok(done)
     }
 }

@@ -11,6 +11,9 @@ use super::coarse::width_ms;
 use super::merge::Aged;
 use super::{Action, Answer, Decision, Evaluation, Form, Limit, Run, apply, live};
 
+/// Moments of a window that the store is told of.
+const MOMENTS: u64 = 64;
+
 /// This instance's memory of one key. Times are those of the process's monotone clock.
 #[derive(Clone, Debug, Default)]
 pub struct Local {
@@ -144,7 +147,8 @@ impl Local {
     pub fn give_back(&mut self, limit: &Limit, cost: u32, stamp_ms: u64, now_ms: u64) -> u32 {
         let reward = Action::Reward { cost, stamp_ms: Some(stamp_ms) };
         apply(&mut self.own, limit, &reward, now_ms.max(1));
-        let of_this = |at: u64| at <= stamp_ms && stamp_ms - at < grain_ms(limit);
+        let grain_ms = grain_ms(limit);
+        let of_this = |at: u64| at / grain_ms == stamp_ms / grain_ms;
         let Some(place) = self.unsent.iter().rposition(|(at, _)| of_this(*at)) else { return cost };
         let back = cost.min(self.unsent[place].1);
         self.unsent[place].1 -= back;
@@ -163,16 +167,25 @@ impl Local {
     }
 
     /// The store may not have been told.
-    pub(super) fn put_back(&mut self, mut unsent: Vec<(u64, u32)>) {
-        unsent.append(&mut self.unsent);
-        self.unsent = unsent;
+    pub(super) fn put_back(&mut self, limit: &Limit, unsent: Vec<(u64, u32)>) {
+        let grain_ms = grain_ms(limit);
+        let later = std::mem::replace(&mut self.unsent, unsent);
+        for (at, count) in later {
+            match self.unsent.last_mut() {
+                Some((last, sum)) if *last / grain_ms == at / grain_ms => {
+                    (*last, *sum) = (at, sum.saturating_add(count))
+                }
+                _ => self.unsent.push((at, count)),
+            }
+        }
     }
 }
 
-/// How far apart two admissions may be that the store is told of as one.
+/// How far apart two admissions may be that the store is told of as one, at the time of the later: so few moments of a
+/// key that telling all keys is quick. They count up to a 64th of the window longer, or a bucket of a large limit.
 fn grain_ms(limit: &Limit) -> u64 {
     match limit.form() {
-        Form::Ring => 1,
+        Form::Ring => (limit.window_ms() / MOMENTS).max(1),
         Form::Coarse => width_ms(limit.window_ms()),
     }
 }
@@ -267,7 +280,7 @@ mod tests {
             let charged = if told.decision == Decision::Allow { 2 } else { 0 };
             assert_eq!(told.quota.remaining, before - charged);
         }
-        assert_eq!(local.take_unsent().len(), 2);
+        assert_eq!(local.take_unsent(), [(2, 4)], "within a 64th of the window it is one moment");
     }
 
     #[test]

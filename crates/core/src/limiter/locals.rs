@@ -39,14 +39,16 @@ struct Slot {
     limit: Limit,
     local: Local,
     used: bool,
+    /// Its place is in `waiting`.
+    queued: bool,
 }
 
 /// A bounded map of [`Local`].
 pub struct Locals {
     index: HashMap<Key, usize, ahash::RandomState>,
     slots: Vec<Slot>,
-    /// Keys that got something to tell, each at least once.
-    waiting: Vec<Key>,
+    /// Places of keys that got something to tell, each once.
+    waiting: Vec<usize>,
     hand: usize,
     most: usize,
     forgotten: u64,
@@ -72,13 +74,17 @@ impl Locals {
 
     /// Decides without the store and remembers to tell it. See [`Local::decide`].
     pub fn decide(&mut self, key: &Key, limit: &Limit, share: u32, cost: u32, now_ms: u64) -> super::Answer {
-        let local = self.of(key, limit);
-        let had = local.has_unsent();
-        let answer = local.decide(limit, share, cost, now_ms);
-        if !had && local.has_unsent() {
-            self.waiting.push(key.clone());
-        }
+        let answer = self.of(key, limit).decide(limit, share, cost, now_ms);
+        self.queue(key);
         answer
+    }
+
+    fn queue(&mut self, key: &Key) {
+        let Some(at) = self.index.get(key).copied() else { return };
+        let slot = &mut self.slots[at];
+        if slot.local.has_unsent() && !std::mem::replace(&mut slot.queued, true) {
+            self.waiting.push(at);
+        }
     }
 
     /// The memory of `key`, if there is one.
@@ -87,12 +93,14 @@ impl Locals {
     }
 
     fn make(&mut self, key: &Key, limit: &Limit) -> usize {
-        let slot = Slot { key: key.clone(), limit: *limit, local: Local::default(), used: true };
+        let mut slot =
+            Slot { key: key.clone(), limit: *limit, local: Local::default(), used: true, queued: false };
         let at = if self.slots.len() < self.most {
             self.slots.push(slot);
             self.slots.len() - 1
         } else {
             let at = self.victim();
+            slot.queued = self.slots[at].queued;
             let before = std::mem::replace(&mut self.slots[at], slot);
             self.forgotten += u64::from(before.local.has_unsent());
             self.index.remove(&before.key);
@@ -102,34 +110,38 @@ impl Locals {
         at
     }
 
-    /// The next one not used since the hand passed, better with nothing to tell.
+    /// Of those the hand passes one with nothing to tell, better one that was not used since it passed before; else one
+    /// that was not used.
     fn victim(&mut self) -> usize {
-        let mut second = None;
+        let mut best = (u8::MAX, 0);
         for _ in 0..SAMPLE.min(self.slots.len()) {
             let at = self.hand % self.slots.len();
             self.hand = at + 1;
             let slot = &mut self.slots[at];
-            let idle = !std::mem::take(&mut slot.used);
-            if idle && !slot.local.has_unsent() {
-                return at;
+            let used = std::mem::take(&mut slot.used);
+            let worth = u8::from(slot.local.has_unsent()) * 2 + u8::from(used);
+            if worth < best.0 {
+                best = (worth, at);
             }
-            if second.is_none() || !slot.local.has_unsent() {
-                second = Some(at);
+            if worth == 0 {
+                break;
             }
         }
-        second.unwrap_or_default()
+        best.1
     }
 
-    /// Up to `count` keys' news for the store. The store may be trusted when this is empty and everything taken
-    /// before has arrived.
-    pub fn take_unsent(&mut self, count: usize) -> Vec<Unsent> {
-        let mut taken = Vec::new();
-        while taken.len() < count {
-            let Some(key) = self.waiting.pop() else { break };
-            let Some(slot) = self.index.get(&key).map(|at| &mut self.slots[*at]) else { continue };
+    /// News for the store, of `moments` or a few more. The store may be trusted when this is empty and everything
+    /// taken before has arrived.
+    pub fn take_unsent(&mut self, moments: usize) -> Vec<Unsent> {
+        let (mut taken, mut sum) = (Vec::new(), 0);
+        while sum < moments {
+            let Some(at) = self.waiting.pop() else { break };
+            let slot = &mut self.slots[at];
+            slot.queued = false;
             let admitted = slot.local.take_unsent();
             if !admitted.is_empty() {
-                taken.push(Unsent { key, limit: slot.limit, admitted });
+                sum += admitted.len();
+                taken.push(Unsent { key: slot.key.clone(), limit: slot.limit, admitted });
             }
         }
         taken
@@ -137,8 +149,9 @@ impl Locals {
 
     /// It did not arrive, or nobody knows: it will be sent again.
     pub fn put_back(&mut self, unsent: Unsent) {
-        self.of(&unsent.key, &unsent.limit).put_back(unsent.admitted);
-        self.waiting.push(unsent.key);
+        let Unsent { key, limit, admitted } = unsent;
+        self.of(&key, &limit).put_back(&limit, admitted);
+        self.queue(&key);
     }
 
     /// Whether the store has to be told something.
@@ -199,15 +212,34 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_is_bounded_and_so_is_what_one_key_has_to_tell() {
+        let (mut locals, limit) = (Locals::new(2), Limit::new(1_000, 60_000).expect("a limit"));
+        for n in 0..10_000 {
+            locals.decide(&key(n), &limit, 1_000, 1, 5);
+            let stamp = locals.decide(&key(1), &limit, 1_000, 1, 6).stamp_ms;
+            locals.of(&key(1), &limit).give_back(&limit, 1, stamp, 6);
+            assert!(locals.waiting.len() <= 2, "{}", locals.waiting.len());
+        }
+        for now in 0..60_000 {
+            locals.decide(&key(1), &limit, 1_000, 1, 10 + now);
+        }
+        let told = locals.take_unsent(usize::MAX);
+        let moments = told.iter().map(|one| one.admitted.len()).max();
+        assert!(moments <= Some(66), "{moments:?}");
+        let sum: u32 = told.iter().flat_map(|one| &one.admitted).map(|(_, count)| count).sum();
+        assert!((1_000..=1_002).contains(&sum), "nothing is lost: {sum}");
+    }
+
+    #[test]
     fn what_did_not_arrive_is_sent_again_with_what_came_since() {
         let (mut locals, limit) = (Locals::new(4), Limit::new(9, 1_000).expect("a limit"));
         locals.decide(&key(1), &limit, 9, 2, 5);
         let taken = locals.take_unsent(9).pop().expect("one key");
-        locals.decide(&key(1), &limit, 9, 3, 8);
+        locals.decide(&key(1), &limit, 9, 3, 48);
         locals.put_back(taken);
         let all = locals.take_unsent(9);
         assert_eq!(all.len(), 1);
-        let expected = [Aged { age_ms: 5, count: 2 }, Aged { age_ms: 2, count: 3 }];
-        assert_eq!(all[0].action(10), Action::Merge(expected.to_vec()));
+        let expected = [Aged { age_ms: 45, count: 2 }, Aged { age_ms: 2, count: 3 }];
+        assert_eq!(all[0].action(50), Action::Merge(expected.to_vec()));
     }
 }

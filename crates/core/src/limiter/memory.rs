@@ -16,6 +16,8 @@ use super::{Answer, Check, Decision, Denials, Evaluation, Limit, Local, Locals, 
 
 /// An instance that was not heard of for so long is gone. Several heartbeats, so that one lost message is none.
 const PEER_MS: u64 = 3_000;
+/// A longer silence is no time: while nobody is heard, nobody is gone.
+const SILENCE_MS: u64 = 1_000;
 /// How long a denial is believed while nobody could say that the key was reset elsewhere.
 const UNHEARD_MS: u64 = 1_000;
 /// When a check that was refused for want of a store may be tried again.
@@ -73,13 +75,23 @@ impl Told {
     }
 }
 
+/// Who was heard of, in a time that passes only while somebody is: an outage makes nobody disappear, and who comes
+/// back from one is waited for.
+#[derive(Default)]
+struct Heard {
+    /// When each other instance was heard of last, by `clock_ms`.
+    others: HashMap<u64, u64>,
+    clock_ms: u64,
+    last_ms: u64,
+}
+
 /// See the top of this file.
 pub struct Memory {
     denials: Denials,
     /// Held for a few hundred instructions, never over an await.
     locals: Mutex<Locals>,
-    /// When each other instance was heard of last. Written by the listener, read when the store is away.
-    peers: Mutex<HashMap<u64, u64>>,
+    /// Written by the listener, read when the store is away.
+    peers: Mutex<Heard>,
     own: u64,
     /// The store knows what was admitted without it. Set under the lock of `locals`.
     trusted: AtomicBool,
@@ -125,20 +137,15 @@ impl Memory {
         self.denials.note(&check.key, &check.limit, check.cost.max(1), answer, sent);
     }
 
-    /// Decides without the store: all of them are charged, or none. `None`: the store is `back`.
-    /// `since_ms`: when it went away; who was there then counts.
-    pub fn decide(
-        &self,
-        asked: &[Asked],
-        since_ms: u64,
-        now_ms: u64,
-        back: impl Fn() -> bool,
-    ) -> Option<Vec<Told>> {
-        let peers = self.peers(since_ms);
+    /// Decides without the store: all of them are charged, or none. `None`: the store is `back`. Otherwise it is not
+    /// trusted from now on, until it was told.
+    pub fn decide(&self, asked: &[Asked], now_ms: u64, back: impl Fn() -> bool) -> Option<Vec<Told>> {
+        let peers = self.peers();
         let mut locals = self.locals.lock();
         if back() {
             return None;
         }
+        self.distrust();
         if asked.iter().any(|one| one.fallback == Fallback::Closed) {
             let closed = |one: &Asked| match one.fallback {
                 Fallback::Closed => Told::Unavailable { retry_after_ms: CLOSED_RETRY_MS },
@@ -147,20 +154,22 @@ impl Memory {
             return Some(asked.iter().map(closed).collect());
         }
         let mut told = vec![Told::NotAsked; asked.len()];
+        let mut charged: Vec<(usize, u64)> = Vec::with_capacity(asked.len());
         for (at, Asked { check, fallback }) in asked.iter().enumerate() {
             let Check { key, limit, cost } = check;
             let share = peers.share(limit.most(), key.fingerprint());
             let mut answer = locals.decide(key, limit, share, *cost, now_ms);
             let denied = answer.decision != Decision::Allow;
-            if denied && *fallback == Fallback::Open {
+            if !denied {
+                charged.push((at, answer.stamp_ms));
+            } else if *fallback == Fallback::Open {
                 answer.decision = Decision::Allow;
             }
             told[at] = Told::Alone(answer);
-            if denied && *fallback == Fallback::Local {
-                for (before, told) in asked[..at].iter().zip(&told) {
-                    let Some(answer) = told.answer() else { continue };
-                    let Check { key, limit, cost } = &before.check;
-                    locals.of(key, limit).give_back(limit, (*cost).max(1), answer.stamp_ms, now_ms);
+            if !told[at].admits() {
+                for (before, stamp_ms) in charged {
+                    let Check { key, limit, cost } = &asked[before].check;
+                    locals.of(key, limit).give_back(limit, (*cost).max(1), stamp_ms, now_ms);
                 }
                 break;
             }
@@ -169,17 +178,33 @@ impl Memory {
     }
 
     /// What [`Memory::decide`] would say about one check, without charging it.
-    pub fn peek(&self, asked: &Asked, since_ms: u64, now_ms: u64) -> Told {
+    pub fn peek(&self, asked: &Asked, now_ms: u64) -> Told {
         let Check { key, limit, cost } = &asked.check;
-        let share = self.peers(since_ms).share(limit.most(), key.fingerprint());
+        if asked.fallback == Fallback::Closed {
+            return Told::Unavailable { retry_after_ms: CLOSED_RETRY_MS };
+        }
+        let share = self.peers().share(limit.most(), key.fingerprint());
         let mut locals = self.locals.lock();
         let known = locals.get_mut(key).map(|local| local.peek(limit, share, *cost, now_ms));
-        Told::Alone(known.unwrap_or_else(|| Local::default().peek(limit, share, *cost, now_ms)))
+        let mut answer = known.unwrap_or_else(|| Local::default().peek(limit, share, *cost, now_ms));
+        if asked.fallback == Fallback::Open {
+            answer.decision = Decision::Allow;
+        }
+        Told::Alone(answer)
     }
 
-    /// The key may admit sooner than was said: somebody reset or rewarded it.
+    /// The key may admit sooner than was said: something was given back to it here.
     pub fn forget_denial(&self, key: &Key) {
         self.denials.forget(key);
+    }
+
+    /// Another instance said that it changed the key: what is known of it need not be true any more. What the store
+    /// has not heard of stays.
+    pub fn changed_elsewhere(&self, key: &Key) {
+        self.denials.forget(key);
+        if let Some(local) = self.locals.lock().get_mut(key).filter(|local| !local.has_unsent()) {
+            local.reset();
+        }
     }
 
     /// Nothing that was said lately need be true: announcements may have been missed.
@@ -203,9 +228,9 @@ impl Memory {
         }
     }
 
-    /// News for the store; whoever takes them tells it or puts them back.
-    pub fn take_unsent(&self) -> Vec<Unsent> {
-        self.locals.lock().take_unsent(limits::REPLAY_CHUNK)
+    /// News for the store, of at most so many moments; whoever takes them tells it or puts them back.
+    pub fn take_unsent(&self, moments: usize) -> Vec<Unsent> {
+        self.locals.lock().take_unsent(moments)
     }
 
     /// It did not arrive, or nobody knows.
@@ -238,25 +263,28 @@ impl Memory {
         self.is_trusted() && !self.locals.lock().has_unsent()
     }
 
-    /// Another instance said that it is there.
+    /// An instance said that it is there; this one's own word proves that others could be heard.
     pub fn heard_of(&self, instance: u64, now_ms: u64) {
+        let mut heard = self.peers.lock();
+        heard.clock_ms += now_ms.saturating_sub(heard.last_ms).min(SILENCE_MS);
+        heard.last_ms = heard.last_ms.max(now_ms);
         if instance == self.own {
             return;
         }
-        let mut peers = self.peers.lock();
-        if peers.len() >= limits::LIMIT_PEERS && !peers.contains_key(&instance) {
-            peers.retain(|_, heard_ms| *heard_ms + PEER_MS > now_ms);
-            if peers.len() >= limits::LIMIT_PEERS {
+        let clock_ms = heard.clock_ms;
+        if heard.others.len() >= limits::LIMIT_PEERS && !heard.others.contains_key(&instance) {
+            heard.others.retain(|_, heard_ms| *heard_ms + PEER_MS > clock_ms);
+            if heard.others.len() >= limits::LIMIT_PEERS {
                 return;
             }
         }
-        peers.insert(instance, now_ms);
+        heard.others.insert(instance, clock_ms);
     }
 
-    /// Who was there at that time, this instance included.
-    pub fn peers(&self, at_ms: u64) -> Peers {
-        let peers = self.peers.lock();
-        let there = peers.iter().filter(|(_, heard_ms)| **heard_ms + PEER_MS > at_ms);
+    /// Who is there, or was when anybody was heard last; this instance included.
+    pub fn peers(&self) -> Peers {
+        let heard = self.peers.lock();
+        let there = heard.others.iter().filter(|(_, heard_ms)| **heard_ms + PEER_MS > heard.clock_ms);
         Peers::among(self.own, there.map(|(instance, _)| *instance))
     }
 
@@ -297,7 +325,7 @@ mod tests {
     fn without_the_store_all_are_charged_or_none() {
         let memory = Memory::new(1);
         let both = [asked("a", 5, Fallback::Local), asked("b", 2, Fallback::Local)];
-        let decide = |all: &[Asked], now| memory.decide(all, 0, now, || false).expect("the store is away");
+        let decide = |all: &[Asked], now| memory.decide(all, now, || false).expect("the store is away");
         assert_eq!(admitted(&decide(&both, 10)), [true, true]);
         assert_eq!(admitted(&decide(&both, 11)), [true, true]);
         for now in 12..20 {
@@ -312,15 +340,13 @@ mod tests {
             );
         }
         assert!(!decide(&both[..1], 23)[0].admits());
-        assert_eq!(memory.peek(&both[0], 0, 24), decide(&both[..1], 24)[0]);
+        assert_eq!(memory.peek(&both[0], 24), decide(&both[..1], 24)[0]);
         assert!(!memory.trust() && !memory.is_trusted(), "not told yet");
-        assert_eq!(memory.decide(&both, 0, 25, || true), None);
-        memory.take_unsent();
+        assert_eq!(memory.decide(&both, 25, || true), None);
+        memory.take_unsent(usize::MAX);
         assert!(memory.trust() && memory.is_settled());
         decide(&[asked("late", 5, Fallback::Local)], 26);
-        assert!(memory.is_trusted() && !memory.is_settled());
-        memory.distrust();
-        assert!(!memory.is_trusted());
+        assert!(!memory.is_trusted(), "the store has not heard of it");
     }
 
     #[test]
@@ -328,26 +354,47 @@ mod tests {
         let memory = Memory::new(1);
         let open = [asked("o", 1, Fallback::Open)];
         for now in 10..15 {
-            assert_eq!(admitted(&memory.decide(&open, 0, now, || false).expect("away")), [true]);
+            assert_eq!(admitted(&memory.decide(&open, now, || false).expect("away")), [true]);
         }
         let mixed = [asked("o", 1, Fallback::Open), asked("c", 9, Fallback::Closed)];
-        let told = memory.decide(&mixed, 0, 20, || false).expect("away");
+        let told = memory.decide(&mixed, 20, || false).expect("away");
         assert_eq!(told, [Told::NotAsked, Told::Unavailable { retry_after_ms: 1_000 }]);
         assert!(!told.iter().all(Told::admits));
     }
 
     #[test]
-    fn who_was_there_when_the_store_went_away_counts() {
+    fn nobody_disappears_while_nobody_is_heard() {
         let memory = Memory::new(5);
-        for (instance, heard_ms) in [(1, 100), (9, 2_000), (5, 2_000)] {
-            memory.heard_of(instance, heard_ms);
+        let beat = |instances: &[u64], from: u64, until: u64| {
+            for now in (from..until).step_by(400) {
+                instances.iter().for_each(|instance| memory.heard_of(*instance, now));
+            }
+        };
+        beat(&[5, 1, 9], 1_000, 5_000);
+        assert_eq!(memory.peers().live(), 3);
+        beat(&[5, 9], 5_000, 9_000);
+        assert_eq!(memory.peers().live(), 2, "one is gone, the others were heard");
+        // Silence of an hour, then this one hears itself again, and the other a moment later.
+        beat(&[5], 3_600_000, 3_601_500);
+        assert_eq!(memory.peers().live(), 2);
+        beat(&[5, 9], 3_601_500, 3_610_000);
+        assert_eq!(memory.peers().live(), 2);
+        beat(&[5], 3_610_000, 3_615_000);
+        assert_eq!(memory.peers(), Peers::ALONE);
+        (0..2 * limits::LIMIT_PEERS as u64).for_each(|instance| memory.heard_of(instance, 3_615_000));
+        assert!(memory.peers().live() as usize <= limits::LIMIT_PEERS + 1);
+    }
+
+    #[test]
+    fn a_look_follows_the_policy_of_the_check() {
+        let memory = Memory::new(1);
+        for fallback in [Fallback::Local, Fallback::Open, Fallback::Closed] {
+            let one = asked("look", 1, fallback);
+            for now in 10..13 {
+                let seen = memory.peek(&one, now).admits();
+                let told = memory.decide(std::slice::from_ref(&one), now, || false).expect("away");
+                assert_eq!(seen, told[0].admits(), "{fallback:?} at {now}");
+            }
         }
-        assert_eq!(memory.peers(2_100).live(), 3);
-        assert_eq!(memory.peers(3_100).live(), 2);
-        assert_eq!(memory.peers(9_000).live(), 1);
-        for instance in 0..2 * limits::LIMIT_PEERS as u64 {
-            memory.heard_of(instance, 10_000);
-        }
-        assert!(memory.peers(10_000).live() as usize <= limits::LIMIT_PEERS + 1);
     }
 }

@@ -128,6 +128,8 @@ pub struct Telemetry {
     pub contexts_stale: Counter,
     /// Comparisons that could not be made.
     pub contexts_unsampled: Counter,
+    /// Results of data sources that were too large to be stored.
+    pub results_too_large: Counter,
     /// Checks of rate limits that were admitted.
     pub limits_admitted: Counter,
     /// Checks that were denied.

@@ -59,6 +59,11 @@ pub fn prometheus(telemetry: &Telemetry, gauges: &[(&str, &str, f64)]) -> String
             "Comparisons that could not be made.",
             telemetry.contexts_unsampled.get(),
         ),
+        (
+            "bcos_datasource_too_large_total",
+            "Results of data sources that were too large to be stored.",
+            telemetry.results_too_large.get(),
+        ),
         ("bcos_ratelimit_admitted_total", "Rate limit checks admitted.", telemetry.limits_admitted.get()),
         ("bcos_ratelimit_denied_total", "Rate limit checks denied.", telemetry.limits_denied.get()),
         (

@@ -260,6 +260,8 @@ fn refused(op: &Op, error: &ServerError) -> Answer {
         "OOM" | "MISCONF" | "NOREPLICAS" => StoreError::WritesRefused,
         // The ACL user lacks a right: that is for an operator to see, not a reason to reconnect.
         "NOPERM" => StoreError::Refused(code_and(error, details)),
+        // About this command, which has several keys; others are answered.
+        "CROSSSLOT" | "TRYAGAIN" => StoreError::Refused(code_and(error, details)),
         "ERR" if details.contains("WRONGTYPE") => StoreError::WrongType,
         "ERR" if details.contains("OOM") => StoreError::WritesRefused,
         "ERR" => StoreError::Refused(code_and(error, details)),

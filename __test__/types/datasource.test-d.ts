@@ -1,0 +1,52 @@
+/** Type tests for "Results of data sources". Compiled, never run. */
+
+import {
+  createEngine,
+  type DataSourceOptions,
+  type DataSourceResult,
+  type InvalidationResult,
+  invalidateDataSourceCache,
+  invalidateDataSourceCaches,
+  queryAsResponse,
+  queryDataSourceWithCache,
+  type RawDataSourceResult,
+} from 'bcos-cache';
+import { check, expectType, type Same } from './expect-type.js';
+
+interface Row {
+  readonly practice_uid: number;
+  readonly measure_value: number;
+}
+declare function run(): Promise<{ data: Row[]; query_time_ms: number; truncated: boolean }>;
+
+export async function chart(organizations: string[]): Promise<number> {
+  const result = await queryDataSourceWithCache(
+    { dataSourceId: 3, end_date: '2026-11-20' },
+    organizations,
+    run,
+  );
+  expectType<readonly Row[]>()(result.data);
+  expectType<boolean>()(result.truncated);
+  expectType<boolean>()(result.fromCache);
+  expectType<string>()(result.cacheKey);
+  expectType<Promise<InvalidationResult>>()(invalidateDataSourceCache(result.cacheKey));
+  // @ts-expect-error: read-only
+  result.fromCache = false;
+  return result.query_time_ms + Date.parse(result.expires_at) - Date.parse(result.cached_at);
+}
+// Without a time of its own it is measured.
+expectType<Promise<DataSourceResult<{ data: number[] }>>>()(
+  queryDataSourceWithCache({}, null, async () => ({ data: [1] }), true),
+);
+expectType<Promise<RawDataSourceResult>>()(queryDataSourceWithCache({}, [], run, false, { raw: true }));
+check<Same<RawDataSourceResult['json'], Buffer>>();
+check<Same<DataSourceOptions['scopeKey'], string | undefined>>();
+expectType<Promise<Response>>()(
+  queryAsResponse(new Request('http://x/'), {}, [], run, { forceRefresh: true, timeZone: 'Europe/Berlin' }),
+);
+expectType<Promise<InvalidationResult>>()(invalidateDataSourceCaches(3));
+expectType<Promise<InvalidationResult>>()(createEngine().invalidateDataSourceCaches('3'));
+// @ts-expect-error: rows are expected
+void queryDataSourceWithCache({}, [], async () => ({ rows: [] }));
+// @ts-expect-error: a response is never parsed
+void queryAsResponse(new Request('http://x/'), {}, [], run, { raw: false });
