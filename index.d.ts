@@ -1814,7 +1814,7 @@ export interface RateLimitCheck {
  * ```
  *
  * - `type` and `identifier` name one count, whatever limit it is compared with: a limit may be changed at run time
- *   and keeps its history (one that grows over 1,000, or shrinks below, may deny for one window). Two limits of the
+ *   and keeps its history. Two limits of the
  *   same identifier, such as 10 a second and 500 an hour, need two types; so do two of {@link checkUserRateLimit} and
  *   its like, whose type is fixed: use this function for them.
  * - The key is `ratelimit:{type}:{{identifier}}`, percent-escaped but readable: pass ids, not e-mail addresses. Of

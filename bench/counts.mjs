@@ -70,3 +70,31 @@ export function counter(server) {
     }
   };
 }
+
+/** Scripts the server was asked for. @param {Server} server */
+async function scripts(server) {
+  const info = String(await server.command('INFO', 'commandstats'));
+  const calls = [...info.matchAll(/^cmdstat_(?:eval|evalsha):calls=(\d+)/gm)].map(([, count]) =>
+    Number(count),
+  );
+  return calls.reduce((sum, count) => sum + count, 0);
+}
+
+/**
+ * For limiters: the scripts that were sent beside all that was executed, what they call included.
+ * @param {Server} server @returns {Counter}
+ */
+export function scriptCounter(server) {
+  const count = counter(server);
+  return async (round) => {
+    let calls = 0;
+    const before = await scripts(server);
+    const counts = await count(async () => {
+      calls = await round();
+      return calls;
+    });
+    const sent = (await scripts(server)) - before;
+    const { 'JSON.parse': _, 'server commands': executed, ...others } = counts;
+    return { 'scripts sent': sent / calls, 'commands executed': Number(executed), ...others };
+  };
+}

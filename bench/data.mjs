@@ -72,7 +72,7 @@ export function jwts() {
 /**
  * Runs `body` with engines on `server`, one per set of options, and closes them.
  * @template T
- * @param {Server} server @param {EngineOptions[]} options @param {(...engines: Engine[]) => Promise<T>} body
+ * @param {{ host: string, port: number }} server @param {EngineOptions[]} options @param {(...engines: Engine[]) => Promise<T>} body
  */
 export async function withEngines(server, options, body) {
   const engines = options.map((given) =>

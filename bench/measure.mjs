@@ -75,7 +75,8 @@ export function median(values) {
 }
 
 /** Asks every key once and compares. @param {Variant} variant @param {number} keys */
-export async function verify({ name, call, right }, keys) {
+export async function verify({ name, call, right, prepare }, keys) {
+  await prepare?.();
   for (let from = 0; from < keys; from += 100) {
     const indexes = Array.from({ length: Math.min(100, keys - from) }, (_, n) => from + n);
     await Promise.all(

@@ -23,13 +23,22 @@ import os from 'node:os';
  * @property {number} children
  * @property {number[]} concurrencies
  * @property {number} people how many users one role has
+ * @property {number} identifiers how many of them a rate limit tells apart
  * @property {(text: string) => void} progress
  *
  * @typedef {object} Measurement
  * @property {(conditions: Conditions) => Promise<Table[]>} run
  */
 
-const PEERS = ['ioredis', 'redis', '@valkey/valkey-glide', 'bentocache', 'layered-loader', 'lru-cache'];
+const PEERS = [
+  'ioredis',
+  'redis',
+  '@valkey/valkey-glide',
+  'rate-limiter-flexible',
+  'bentocache',
+  'layered-loader',
+  'lru-cache',
+];
 
 /** @param {string} path */
 const version = (path) => JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8')).version;

@@ -8,7 +8,7 @@
 import { isDate } from 'node:util/types';
 import { InvalidArgumentError } from '../errors.js';
 
-/** Of the text, in UTF-16 units. Far above any question that a person asks, and written in a few milliseconds. */
+/** Of the text, in UTF-16 units: far above any question that a person asks. */
 const MOST_CHARACTERS = 262_144;
 const MOST_LEVELS = 64;
 /** Characters of `"":0`. */

@@ -1,8 +1,8 @@
 /**
  * Whose result it is: the data source and a hash of the parameters and of who may see the rows. Not the key itself,
  * which is built on the native side, and not the decision who may see what.
- * Invariant: the hash is the same exactly if parameters and scope mean the same. Who sees everything has it in common
- * with nobody who does not, provided that the caller says so: by `null`, or by a scope key.
+ * Invariant: the hash is the same exactly if parameters and scope mean the same. A caller who sees everything shares it
+ * with nobody who does not, provided that this is said: by `null`, or by a scope key.
  */
 
 import { createHash } from 'node:crypto';
@@ -39,8 +39,7 @@ export function dataSourceKey(
   // Read once: what is hashed is what the id and the end date are taken from.
   const given: Record<string, unknown> = { ...params };
   const written = canonical('params', given);
-  const organizations = readOrganizations(userOrganizations, scopeKey);
-  const scope = canonical('scope', { organizations, scopeKey: readScopeKey(scopeKey) });
+  const scope = scopeText(userOrganizations, scopeKey);
   return {
     dataSourceId: readId(given),
     hash: createHash('sha256').update(`{"params":${written},"scope":${scope}}`).digest('base64url'),
@@ -48,9 +47,17 @@ export function dataSourceKey(
   };
 }
 
-function readOrganizations(given: unknown, scopeKey: unknown): readonly string[] | null {
+/** Canonical as well. */
+function scopeText(userOrganizations: unknown, scopeKey: unknown): string {
+  const organizations = `"organizations":${organizationsText(userOrganizations, scopeKey)}`;
+  return scopeKey === undefined
+    ? `{${organizations}}`
+    : `{${organizations},"scopeKey":${scopeKeyText(scopeKey)}}`;
+}
+
+function organizationsText(given: unknown, scopeKey: unknown): string {
   const field = 'userOrganizations';
-  if (given === null || (given === undefined && scopeKey !== undefined)) return null;
+  if (given === null || (given === undefined && scopeKey !== undefined)) return 'null';
   if (given === undefined) {
     throw refused(field, 'it is missing; null says that the caller sees every organization, [] that none');
   }
@@ -60,18 +67,17 @@ function readOrganizations(given: unknown, scopeKey: unknown): readonly string[]
     if (typeof id === 'string') return id;
     throw refused(`${field}[${at}]`, `a string is expected, ${id === null ? 'null' : typeof id} was given`);
   });
+  // In the caller's order first, so that a refusal names the right one.
   canonical(field, ids);
-  return [...new Set(ids)].sort();
+  return canonical(field, [...new Set(ids)].sort());
 }
 
-function readScopeKey(given: unknown): string | undefined {
-  if (given === undefined) return undefined;
+function scopeKeyText(given: unknown): string {
   if (typeof given !== 'string') {
     throw refused('scopeKey', `text is expected, ${given === null ? 'null' : typeof given} was given`);
   }
   if (given === '') throw refused('scopeKey', 'it is empty; leave it out when there is none');
-  canonical('scopeKey', given);
-  return given;
+  return canonical('scopeKey', given);
 }
 
 function readId(given: Readonly<Record<string, unknown>>): string {

@@ -13,7 +13,8 @@ const RECENT_SECONDS = 300;
 const SETTLED_SECONDS = 3_600;
 /** Days ago, the last of them included: seven days ago is recent, eight are settled. */
 const RECENT_DAYS = 7;
-const DAY_MS = 86_400_000;
+const MINUTE_MS = 60_000;
+const DAY_MS = 1_440 * MINUTE_MS;
 /** Settled in any zone, also in one that has moved across the date line since. */
 const LONG_AGO_MS = 30 * DAY_MS;
 /** A formatter takes room and some time to make; more zones than this begin anew. */
@@ -21,7 +22,7 @@ const MOST_ZONES = 64;
 
 /** A day, or a day and a time, with or without its distance from UTC; also as Postgres writes it. */
 const ISO =
-  /^(\d{4}|[+-]\d{6})-(\d\d)-(\d\d)(?:[T ]([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d)(?:[.,]\d{1,9})?)?(Z|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?)?)?$/;
+  /^(\d{4}|[+-]\d{6})-(\d\d)-(\d\d)(?:[T ]([01]\d|2[0-3]):([0-5]\d)(?::[0-5]\d(?:[.,]\d{1,9})?)?(Z|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?)?)?$/;
 
 /** By name as given. */
 const calendars = new Map<string, Intl.DateTimeFormat>();
@@ -44,19 +45,19 @@ function lastDay(endDate: unknown, now: number, calendar: Intl.DateTimeFormat): 
     if (Number.isNaN(moment)) throw refusedDate('the Date is invalid');
     return dayNear(moment, now, calendar);
   }
-  const [text, year, month, day, hours = 0, minutes = 0, seconds = 0, offset] =
-    ISO.exec(textOf(endDate)) ?? [];
+  const [text, year, month, day, hours = 0, minutes = 0, offset] = ISO.exec(textOf(endDate)) ?? [];
   const date = new Date(0);
   date.setUTCFullYear(Number(year), Number(month) - 1, Number(day));
-  // A day that the month does not have is one of the next month.
-  if (text === undefined || date.getUTCMonth() + 1 !== Number(month) || date.getUTCDate() !== Number(day)) {
+  // A day that the month does not have is one of another month.
+  if (text === undefined || date.getUTCMonth() + 1 !== Number(month)) {
     throw refusedDate(
       "it is no day such as '2026-01-31', and no ISO-8601 time such as '2026-01-31T18:00:00Z'",
     );
   }
   const midnight = date.getTime();
   if (offset === undefined) return midnight / DAY_MS;
-  const local = midnight + ((Number(hours) * 60 + Number(minutes)) * 60 + Number(seconds)) * 1_000;
+  // Seconds do not matter: days begin with a minute everywhere.
+  const local = midnight + (Number(hours) * 60 + Number(minutes)) * MINUTE_MS;
   return dayNear(local - offsetMs(offset), now, calendar);
 }
 
@@ -68,7 +69,7 @@ function textOf(endDate: unknown): string {
 function offsetMs(offset: string): number {
   if (offset === 'Z') return 0;
   const [hours, minutes] = [offset.slice(1, 3), offset.slice(3).replace(':', '')];
-  const ms = (Number(hours) * 60 + Number(minutes)) * 60_000;
+  const ms = (Number(hours) * 60 + Number(minutes)) * MINUTE_MS;
   return offset.startsWith('-') ? -ms : ms;
 }
 

@@ -138,11 +138,41 @@ fn a_limit_that_changes_its_form_keeps_counting() {
     };
     let mut value = Vec::new();
     assert_eq!(take(&mut value, &large, 5, 100), (5_000, Some(0)));
-    assert_eq!(take(&mut value, &small, 6, 200), (5, Some(900)), "as if all were of the last moment");
+    assert_eq!(take(&mut value, &small, 6, 200), (5, Some(949)), "each at the end of its bucket");
     assert_eq!(take(&mut value, &small, 5, 200), (5, Some(0)));
-    let (left, retry) = take(&mut value, &large, 4_990, 300);
-    assert!((4_980..=4_990).contains(&left) && retry.is_some());
+    assert_eq!(take(&mut value, &large, 4_991, 300), (4_990, Some(849)));
+    assert_eq!(take(&mut value, &large, 4_990, 300), (4_990, Some(0)));
     assert_eq!(take(&mut value, &small, 10, 1_500), (10, Some(0)));
+}
+
+/// Two releases run side by side, and the limit crosses the size between their figures: nobody is locked out.
+#[test]
+fn forms_may_alternate_for_long() {
+    let (small, large) = (limit(1_000, 60_000), limit(2_000, 60_000));
+    let (mut value, mut admitted, mut waited) = (Vec::new(), Vec::new(), 0);
+    for at in 0..20_000_u64 {
+        // 900 a minute, which both allow.
+        let now = 1_000_000 + at * 67;
+        let one = if at % 2 == 0 { &small } else { &large };
+        let done = apply(&mut value, one, &Action::Consume(vec![Run { cost: 1, count: 1 }]), now).evaluation;
+        match done.runs[0].admitted {
+            1 => admitted.push((now, 1)),
+            _ => waited += 1,
+        }
+        assert!(value.len() < 8_000, "{}", value.len());
+    }
+    assert_eq!(waited, 0, "{} admitted", admitted.len());
+    // And never more than the larger one while both are overrun.
+    let (mut value, mut admitted) = (Vec::new(), Vec::new());
+    for at in 0..200_000_u64 {
+        let now = 1_000_000 + at;
+        let one = if at % 3 == 0 { &small } else { &large };
+        let done = apply(&mut value, one, &Action::Consume(vec![Run { cost: 1, count: 1 }]), now).evaluation;
+        if done.runs[0].admitted == 1 {
+            admitted.push((now, 1));
+        }
+    }
+    assert!(worst(&admitted, 60_000) <= 2_000);
 }
 
 /// Bytes that got damaged, that are of a later release, or of another program.

@@ -11,7 +11,9 @@
 use std::borrow::Cow;
 
 use super::check::{self, Counted, Moment};
-use super::layout::{self, BUCKET, COARSE, COARSE_HEADER, Found, packed, search, u48};
+use super::layout::{
+    self, BUCKET, COARSE, COARSE_HEADER, Found, RING_HEADER, STAMP, packed, search, u16_at, u48,
+};
 use super::{Action, Applied, BUCKETS, Change, Limit, Run, merge};
 
 /// How long a bucket is open.
@@ -56,6 +58,9 @@ impl<'a> Buckets<'a> {
         let (bytes, clock, blocked) = match found {
             Found::Readable { clock, blocked } => (Cow::Borrowed(value), clock, blocked),
             Found::Nothing => (Cow::Owned(vec![0; COARSE_HEADER]), 0, 0),
+            Found::Other { clock, blocked } => {
+                (Cow::Owned(encode(0, 0, &carried_over(value, limit, clock))), clock, blocked)
+            }
             Found::Summary { at, count, blocked } => {
                 let all = if count > 0 { vec![(at, count)] } else { Vec::new() };
                 (Cow::Owned(encode(0, 0, &all)), at, blocked)
@@ -145,6 +150,26 @@ fn reward(all: &mut Vec<Bucket>, cost: u32, stamp_ms: Option<u64>) -> bool {
     }
     all.retain(|(_, count)| *count > 0);
     left < u64::from(cost)
+}
+
+/// What counts of a ring, as buckets that end at multiples of their width: carried over and back again, an admission is
+/// put off once and not each time.
+fn carried_over(ring: &[u8], limit: &Limit, clock: u64) -> Vec<Bucket> {
+    let (size, head) = ((ring.len() - RING_HEADER) / STAMP, u16_at(ring, 16));
+    let (edge, width) = (clock.saturating_sub(limit.window_ms()), width_ms(limit.window_ms()));
+    let mut all: Vec<Bucket> = Vec::new();
+    for at in 0..size {
+        let stamp = u48(ring, RING_HEADER + (head + at) % size * STAMP);
+        if stamp <= edge {
+            continue;
+        }
+        let end = (stamp / width + 1) * width - 1;
+        match all.last_mut() {
+            Some((last, count)) if *last == end => *count += 1,
+            _ => all.push((end, 1)),
+        }
+    }
+    all
 }
 
 fn header(now: u64, blocked: u64, base: u64) -> Vec<u8> {

@@ -30,7 +30,9 @@ pub(super) enum Found {
     Nothing,
     /// Of the form that was asked for.
     Readable { clock: u64, blocked: u64 },
-    /// Of the other form, or with times that cannot be right: at most `count` was admitted, no later than `at`.
+    /// Of the other form: its admissions are to be carried over.
+    Other { clock: u64, blocked: u64 },
+    /// With times that cannot be right: at most `count` was admitted, no later than `at`.
     Summary { at: u64, count: u64, blocked: u64 },
     /// Ours, and not to be understood: whatever was admitted is over after one window.
     Damaged,
@@ -108,10 +110,10 @@ pub(super) fn look(value: &[u8], limit: &Limit, raw: u64) -> Found {
     }
     // A bucket may end later than now, but not by a window.
     let ahead = if form == Form::Coarse { limit.window_ms() } else { 0 };
-    if form != limit.form() || newest > clock + ahead {
+    if newest > clock + ahead {
         return Found::Summary { at: clock, count, blocked };
     }
-    Found::Readable { clock, blocked }
+    if form != limit.form() { Found::Other { clock, blocked } } else { Found::Readable { clock, blocked } }
 }
 
 #[cfg(test)]

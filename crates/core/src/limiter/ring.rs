@@ -13,7 +13,9 @@
 use std::borrow::Cow;
 
 use super::check::{self, Counted, Moment};
-use super::layout::{self, Found, RING, RING_HEADER, STAMP, packed, search, u16_at, u48};
+use super::layout::{
+    self, BUCKET, COARSE_HEADER, Found, RING, RING_HEADER, STAMP, packed, search, u16_at, u48,
+};
 use super::{Action, Applied, Change, Evaluation, Limit, Run, merge};
 
 /// A ring of fewer slots is not worth making smaller.
@@ -60,6 +62,10 @@ impl<'a> Ring<'a> {
         let (bytes, clock, blocked, stored) = match found {
             Found::Readable { clock, blocked } => (Cow::Borrowed(value), clock, blocked, true),
             Found::Nothing => (Cow::Owned(vec![0; RING_HEADER]), 0, 0, stored),
+            Found::Other { clock, blocked } => {
+                let (bytes, newest) = carried_over(value, limit.most());
+                (Cow::Owned(bytes), clock.max(newest), blocked, stored)
+            }
             Found::Summary { at, count, blocked } => {
                 let count = count.min(u64::from(limit.most())) as usize;
                 let mut bytes = vec![0; RING_HEADER];
@@ -211,6 +217,23 @@ pub(super) fn apply(value: &mut Vec<u8>, limit: &Limit, action: &Action, raw: u6
         }
     }
     Applied { evaluation, change: Change::Stored { ttl_ms: until - raw } }
+}
+
+/// The newest `most` admissions of buckets as a ring, each at the end of its bucket, and the newest of these ends: the
+/// key's clock may not stay behind it.
+fn carried_over(coarse: &[u8], most: u32) -> (Vec<u8>, u64) {
+    let buckets = (coarse.len() - COARSE_HEADER) / BUCKET;
+    let (mut left, mut parts, mut newest) = (u64::from(most), Vec::new(), 0);
+    for at in (0..buckets).rev() {
+        let place = COARSE_HEADER + at * BUCKET;
+        let (end, sum, before) = (u48(coarse, place), u48(coarse, place + 6), u48(coarse, place - 6));
+        let count = left.min(sum.saturating_sub(before));
+        (left, newest) = (left - count, if at + 1 == buckets { end } else { newest });
+        parts.push(packed(end).repeat(count as usize));
+    }
+    let mut bytes = vec![0; RING_HEADER];
+    parts.iter().rev().for_each(|part| bytes.extend_from_slice(part));
+    (bytes, newest)
 }
 
 fn overwrite(value: &mut [u8], head: usize, size: usize, count: usize, now: u64) {

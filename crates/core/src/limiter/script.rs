@@ -10,8 +10,9 @@ use super::merge::oldest_first;
 use super::together::Check;
 use super::{Action, BLOCK_MS, Evaluation, Form, Limit, Quota, Run, RunVerdict};
 
-/// `limit_ring.lua` behind what both begin with.
+/// `limit_ring.lua` behind what both begin with, and the usual check before all of it.
 pub const RING: &str = concat!(
+    include_str!("../store/scripts/limit_usual.lua"),
     include_str!("../store/scripts/limit_begin.lua"),
     include_str!("../store/scripts/limit_ring.lua")
 );

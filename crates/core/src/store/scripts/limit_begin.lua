@@ -50,8 +50,8 @@ local function shape()
   end
 end
 
--- Reads clock and block. Of a value that is not `form`, or whose times cannot be right, returns how much was admitted
--- at most; it counts as admitted at `clock`.
+-- Reads clock and block. Of a value whose times cannot be right returns how much was admitted at most; it counts as
+-- admitted at `clock`. Of a value of the other form returns nil and true: it is to be carried over.
 local function open(form)
   if not value or string.sub(value, 1, 2) ~= 'bl' then return 0 end
   local mark, count, newest = shape()
@@ -67,7 +67,8 @@ local function open(form)
     clock, blocked = raw, left > 0 and raw + left or 0
     return count
   end
-  if mark ~= form or newest > clock + (mark == 'blc1' and window or 0) then return count end
+  if newest > clock + (mark == 'blc1' and window or 0) then return count end
+  if mark ~= form then return nil, true end
   stored = true
 end
 

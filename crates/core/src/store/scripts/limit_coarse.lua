@@ -1,7 +1,21 @@
 -- A limit whose admissions share the stamp of their bucket's end. The machine of limiter/coarse.rs over the same bytes:
 -- blc1 | clock u48 | blocked u48 | base u48 | (end u48, sum u48) ..., sum = base + all up to this bucket.
-local count = open('blc1')
-if count then
+local count, other = open('blc1')
+if other then
+  -- What counts, in buckets that end at multiples of their width.
+  local first, slots, wide = struct.unpack('>I2', value, 17), (#value - 18) / 6, math.ceil(window / 20)
+  local since, last, total, parts = math.max(0, clock - window), -1, 0, {}
+  for at = 0, slots - 1 do
+    local one = struct.unpack('>I6', value, 19 + (first + at) % slots * 6)
+    if one > since then
+      local stop = (math.floor(one / wide) + 1) * wide - 1
+      total = total + 1
+      if stop ~= last then parts[#parts + 1], last = {}, stop end
+      parts[#parts] = struct.pack('>I6I6', stop, total)
+    end
+  end
+  value = string.rep('\0', 22) .. table.concat(parts)
+elseif count then
   value = string.rep('\0', 22)
   if count > 0 then value = value .. struct.pack('>I6I6', clock, count) end
 end

@@ -1,7 +1,17 @@
 -- A limit whose every admission has its stamp. The machine of limiter/ring.rs over the same bytes:
 -- blr1 | clock u48 | blocked u48 | head u16 | stamps u48, oldest at head, 0 = empty.
-local count = open('blr1')
-if count then
+local count, other = open('blr1')
+if other then
+  -- Each admission at the end of its bucket; the clock may not stay behind the newest of these ends.
+  local last, left, parts = (#value - 22) / 12, most, {}
+  for at = last - 1, 0, -1 do
+    local stop, sum = struct.unpack('>I6I6', value, 23 + at * 12)
+    local n = math.min(left, math.max(0, sum - struct.unpack('>I6', value, 17 + at * 12)))
+    if at == last - 1 then clock = math.max(clock, stop) end
+    left, parts[at + 1] = left - n, string.rep(struct.pack('>I6', stop), n)
+  end
+  value = string.rep('\0', 18) .. table.concat(parts)
+elseif count then
   value = string.rep('\0', 18) .. string.rep(struct.pack('>I6', clock), math.min(count, most))
 end
 local head, size = struct.unpack('>I2', value, 17), (#value - 18) / 6
