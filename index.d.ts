@@ -2236,10 +2236,11 @@ export function authorizeRequest<T extends object = JWTPayload>(
 /** Options of {@link queryDataSourceWithCache}. */
 export interface DataSourceOptions extends CallOptions {
   /**
-   * Whatever else decides which rows the caller may see, for example `scopeOf(context)` as text. Part of the key: two
-   * callers share a result only if organizations and this are equal.
+   * Whatever else decides which rows the caller may see: `scopeOf(context)`, or a text. Part of the key: two callers
+   * share a result only if organizations and this are equal. Organizations alone do not tell an administrator from a
+   * member of the same ones, nor who sees only their own rows.
    */
-  readonly scopeKey?: string | undefined;
+  readonly scopeKey?: string | Scope | undefined;
   /** IANA name of the time zone in which an end date is "today". Default `UTC`. */
   readonly timeZone?: string | undefined;
   /** `true`: the result as the text of a response, see {@link RawDataSourceResult}. */
@@ -2291,10 +2292,12 @@ export interface RawDataSourceResult {
  *   context.accessible_organizations,
  *   () => runQuery(filters), // { data, query_time_ms }
  *   request.nextUrl.searchParams.has('refresh'),
+ *   { scopeKey: scopeOf(context) },
  * );
  * ```
  *
- * - **Key**: `datasource:{dataSourceId}:{hash}`. Order of properties, `undefined` and the order of organizations do not
+ * - **Key**: `datasource:{dataSourceId}:{hash}`; the id is `dataSourceId` (or `data_source_id`) of `params`, `default`
+ *   without one. Order of properties, `undefined` and the order of organizations do not
  *   matter; the order inside arrays does. Nothing of the parameters can be read from it.
  * - **Lifetime** by `end_date`: today, later or missing 60 s, within the last seven days 300 s, older 3600 s.
  * - The query runs on the calling thread and keeps its `AsyncLocalStorage`; at most once at a time per key over all
@@ -2305,7 +2308,8 @@ export interface RawDataSourceResult {
  * - Without the store every process answers for itself; the query's answer always arrives.
  *
  * @param params what the query depends on, as JSON carries it.
- * @param userOrganizations whose rows the caller may see, a set.
+ * @param userOrganizations whose rows the caller may see, a set; `[]` is nobody's, `null` everybody's. May be left out
+ * only when there is a `scopeKey`.
  * @typeParam R what the query returns; it is not checked.
  * @throws {InvalidArgumentError} `E_INVALID_ARGUMENT` for parameters that have no canonical JSON, an `end_date` that is
  * no date, or a result that is no object. (S1)

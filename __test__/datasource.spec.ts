@@ -6,9 +6,17 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { DataSourceOptions, Engine } from '../index.js';
+import type { DataSourceOptions, Engine, Scope } from '../index.js';
 import { Engines } from './support/engines.js';
+import { load } from './support/played-native.js';
 import { stores, type TestStore } from './support/stores.js';
+
+/** Only that module makes scopes; a context that has one needs a database. */
+const { ALL, NOTHING, rows } = load('./dist/scope.js') as {
+  ALL: Scope;
+  NOTHING: Scope;
+  rows(practices: readonly number[], providers: readonly number[] | null): Scope;
+};
 
 describe.each(stores)('$name', (kind) => {
   const engines = new Engines();
@@ -29,7 +37,7 @@ describe.each(stores)('$name', (kind) => {
   });
 
   /** A data source of its own, whose query counts how often it ran. */
-  function source(rows = 3, ms = 20) {
+  function source(count = 3, ms = 20) {
     const params = { dataSourceId: randomUUID(), measure: 'Charges', end_date: '2020-01-31' };
     const state = { ran: 0, version: 1 };
     const query = async () => {
@@ -37,7 +45,7 @@ describe.each(stores)('$name', (kind) => {
       const { version } = state;
       await sleep(ms);
       const row = (at: number) => ({ at, version, text: 'x'.repeat(50), gone: undefined });
-      return { data: Array.from({ length: rows }, (_, at) => row(at)), query_time_ms: 7 };
+      return { data: Array.from({ length: count }, (_, at) => row(at)), query_time_ms: 7 };
     };
     const ask = (who = engine, force = false, organizations: readonly string[] = ['a', 'b']) =>
       who.queryDataSourceWithCache(params, organizations, query, force);
@@ -102,6 +110,27 @@ describe.each(stores)('$name', (kind) => {
     expect(keys[3]).toBe(keys[1]);
     expect(new Set(keys).size).toBe(sets.length - 1);
     expect(state.ran).toBe(kind.caches ? sets.length - 1 : sets.length);
+  });
+
+  it('scopes that differ in anything do not share, equal ones do', async () => {
+    const { params, query, state } = source(1, 0);
+    const scopes: readonly (Scope | string)[] = [
+      ALL,
+      NOTHING,
+      rows([1, 2], null),
+      rows([1], null),
+      rows([1, 2], [7]),
+      'all',
+    ];
+    for (const scopeKey of [...scopes, rows([1, 2], null)]) {
+      await engine.queryDataSourceWithCache(params, ['a'], query, false, { scopeKey });
+    }
+    expect(state.ran).toBe(scopes.length + (kind.caches ? 0 : 1));
+    const ran = state.ran;
+    await engine.queryDataSourceWithCache(params, ['a'], query);
+    expect(state.ran).toBe(ran + 1);
+    const missing = engine.queryDataSourceWithCache(params, undefined, query);
+    await expect(missing).rejects.toMatchObject({ code: 'E_INVALID_ARGUMENT', field: 'userOrganizations' });
   });
 
   it('what the query throws reaches everybody who waits, is not cached and not tried again', async () => {
@@ -211,13 +240,13 @@ describe.each(stores)('$name', (kind) => {
     expect((await large.ask(other)).data).toHaveLength(800);
   });
 
-  it.each([2, 800])('hands out the text of %i rows unparsed', async (rows) => {
-    const { params, query, state } = source(rows, 0);
+  it.each([2, 800])('hands out the text of %i rows unparsed', async (count) => {
+    const { params, query, state } = source(count, 0);
     const raw: DataSourceOptions & { raw: true } = { raw: true };
     const ask = (who: Engine) => who.queryDataSourceWithCache(params, ['a'], query, false, raw);
     const [first, second, third] = [await ask(engine), await ask(other), await ask(other)];
     expect(Buffer.isBuffer(first.json)).toBe(true);
-    expect(JSON.parse(first.json.toString()).data).toHaveLength(rows);
+    expect(JSON.parse(first.json.toString()).data).toHaveLength(count);
     if (!kind.caches) return;
     expect([first.fromCache, second.fromCache, third.fromCache]).toEqual([false, true, true]);
     expect(second.json.equals(first.json) && third.json.equals(first.json)).toBe(true);

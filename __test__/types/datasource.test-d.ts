@@ -10,6 +10,7 @@ import {
   queryAsResponse,
   queryDataSourceWithCache,
   type RawDataSourceResult,
+  type Scope,
 } from 'bcos-cache';
 import { check, expectType, type Same } from './expect-type.js';
 
@@ -40,7 +41,7 @@ expectType<Promise<DataSourceResult<{ data: number[] }>>>()(
 );
 expectType<Promise<RawDataSourceResult>>()(queryDataSourceWithCache({}, [], run, false, { raw: true }));
 check<Same<RawDataSourceResult['json'], Buffer>>();
-check<Same<DataSourceOptions['scopeKey'], string | undefined>>();
+check<Same<DataSourceOptions['scopeKey'], string | Scope | undefined>>();
 expectType<Promise<Response>>()(
   queryAsResponse(new Request('http://x/'), {}, [], run, { forceRefresh: true, timeZone: 'Europe/Berlin' }),
 );

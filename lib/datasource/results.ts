@@ -11,6 +11,7 @@ import { BcosCacheError, InvalidArgumentError } from '../errors.js';
 import type { Loader, Protocol } from '../loader.js';
 import type { BeginReply, InvalidationReply, NativeEngine } from '../native.js';
 import type { Objects } from '../objects.js';
+import { Scope } from '../scope.js';
 import { dataSourceKey } from './key.js';
 import { lifetimeSeconds } from './lifetime.js';
 
@@ -128,8 +129,8 @@ export class DataSources {
     dataSourceId: string | number,
     options: CallOptions | undefined,
   ): Promise<Public.InvalidationResult> {
-    const source =
-      typeof dataSourceId === 'number' ? String(dataSourceId) : text('dataSourceId', dataSourceId);
+    const whole = Number.isSafeInteger(dataSourceId);
+    const source = whole ? String(dataSourceId) : text('dataSourceId', dataSourceId);
     return this.#void(source, '', options);
   }
 
@@ -185,9 +186,20 @@ function read(
   options: Public.DataSourceOptions | undefined,
 ): Question {
   if (typeof query !== 'function') throw refused('queryFunction', 'a function is expected');
-  const { dataSourceId, hash, endDate } = dataSourceKey(params, userOrganizations, options?.scopeKey);
+  const { dataSourceId, hash, endDate } = dataSourceKey(
+    params,
+    userOrganizations,
+    scopeText(options?.scopeKey),
+  );
   const seconds = lifetimeSeconds(endDate, Date.now(), options?.timeZone);
   return { source: dataSourceId, hash, ttlMs: seconds * 1_000, query, raw: options?.raw === true };
+}
+
+/** A scope in words: all of it, since a part would make two of them one. */
+function scopeText(given: string | Public.Scope | undefined): string | undefined {
+  if (!(given instanceof Scope)) return given as string | undefined;
+  const { kind, practices, providers } = given;
+  return JSON.stringify({ kind, practices, providers });
 }
 
 /** Runs the query and fills in how long it took when it does not say so itself. */
