@@ -39,6 +39,14 @@ const MOST = 1_000_000_000;
 /** 24 days, in milliseconds: an age has to fit into 31 bits. */
 const LONGEST_WINDOW_MS = 2_147_483_647;
 const LONGEST_BLOCK_SECONDS = 315_576_000;
+const PROPERTIES: ReadonlySet<string> = new Set([
+  'type',
+  'identifier',
+  'limit',
+  'windowSeconds',
+  'cost',
+  'onStoreFailure',
+]);
 /** The types of `checkGlobalRateLimit` and `checkIpRateLimit`. */
 const GLOBAL = 'global';
 const ADDRESS = 'ip';
@@ -115,7 +123,9 @@ export class Limits {
 
   /** Limits as they are passed in a list, or one alone. */
   specs(field: string, limits: unknown): readonly Spec[] {
-    const list: readonly unknown[] = Array.isArray(limits) ? limits : [limits];
+    // The usual one without a list of its own: this is asked for every request.
+    if (!Array.isArray(limits)) return [this.#spec(field, limits)];
+    const list: readonly unknown[] = limits;
     if (list.length === 0 || list.length > 16) {
       throw refused(field, 'between 1 and 16 limits are expected');
     }
@@ -124,13 +134,12 @@ export class Limits {
 
   #spec(field: string, given: unknown): Spec {
     if (typeof given !== 'object' || given === null) throw refused(field, 'an object per limit is expected');
-    const { type, identifier, limit, windowSeconds, cost, onStoreFailure, ...rest } =
-      given as Public.RateLimitCheck & Record<string, unknown>;
-    const unknown = Object.keys(rest);
-    if (unknown.length > 0) {
-      const known = 'type, identifier, limit, windowSeconds, cost and onStoreFailure';
-      throw refused(field, `unknown property ${unknown.join(', ')}; known are ${known}`);
+    for (const property in given) {
+      if (!PROPERTIES.has(property)) {
+        throw refused(field, `unknown property ${property}; known are ${[...PROPERTIES].join(', ')}`);
+      }
     }
+    const { type, identifier, limit, windowSeconds, cost, onStoreFailure } = given as Public.RateLimitCheck;
     const called = name(type);
     const usual = limit === undefined && windowSeconds === undefined ? this.named(called) : undefined;
     const policy = onStoreFailure ?? usual?.onStoreFailure ?? this.#settings.onStoreFailure;
@@ -277,12 +286,21 @@ export class Limits {
 
 /** Limits as the native side reads them. */
 export function flat(specs: readonly Spec[]): (string | number)[] {
-  return specs.flatMap((one) => [one.type, one.identifier, one.limit, one.windowMs, one.cost, one.fallback]);
+  const values: (string | number)[] = [];
+  for (const one of specs) {
+    values.push(one.type, one.identifier, one.limit, one.windowMs, one.cost, one.fallback);
+  }
+  return values;
 }
 
 /** What all limits of a check say. */
 export function combined(reply: LimitReply, specs: readonly Spec[]): Public.CombinedRateLimitResult {
   const now = Date.now();
+  const [only] = specs;
+  if (specs.length === 1 && only !== undefined) {
+    const result = resultOf(reply, 0, only, now);
+    if (result !== undefined) return { ...result, results: [result] };
+  }
   const results = specs.map((spec, at) => resultOf(reply, at * NUMBERS, spec, now));
   return combine(results.filter((one) => one !== undefined));
 }

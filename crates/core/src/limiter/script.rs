@@ -16,8 +16,9 @@ pub const RING: &str = concat!(
     include_str!("../store/scripts/limit_begin.lua"),
     include_str!("../store/scripts/limit_ring.lua")
 );
-/// `limit_coarse.lua` behind what both begin with.
+/// `limit_coarse.lua`, the same.
 pub const COARSE: &str = concat!(
+    include_str!("../store/scripts/limit_usual_coarse.lua"),
     include_str!("../store/scripts/limit_begin.lua"),
     include_str!("../store/scripts/limit_coarse.lua")
 );
