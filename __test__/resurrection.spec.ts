@@ -32,7 +32,7 @@ afterAll(async () => {
 });
 
 interface Scenario {
-  readonly subject: 'users' | 'tokens';
+  readonly subject: 'users' | 'tokens' | 'results';
   readonly rounds: number;
   /** `getCached...`, a query of one's own, `cache...` instead of the functions that load. */
   readonly byHand?: boolean;
@@ -144,6 +144,19 @@ describe.each(subjects)('two processes write and read %s', (subject) => {
   it('and the judge notices a cache that fills without a lease', async () => {
     const { reports } = await play({ subject, rounds: rounds(1_000, 400), broken: true });
     expect(resurrections(reports).length).toBeGreaterThan(0);
+  });
+});
+
+describe('two processes change what results are made of', () => {
+  it.each([
+    { how: 'with a store in order', count: rounds(10_000, 300), outages: false },
+    { how: 'while one of them keeps losing the store', count: rounds(2_000, 200), outages: true },
+  ])('never an old result $how', async ({ count, outages }) => {
+    const { reports } = await play({ subject: 'results', rounds: count, outages });
+    expect(resurrections(reports)).toEqual([]);
+    expect(invalidations(reports)).toBe(count);
+    expect(reports.map(({ errors }) => errors)).toEqual([{}, {}]);
+    for (const report of reports) expect(report.reads.length / 3).toBeGreaterThan(count / 4);
   });
 });
 

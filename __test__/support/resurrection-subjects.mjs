@@ -1,6 +1,6 @@
 /**
- * What the processes of the resurrection test write and read: users with a version in their name, and tokens that are
- * revoked once. Not the judge: it only says which version an answer holds.
+ * What the processes of the resurrection test write and read: users with a version in their name, tokens that are
+ * revoked once, and results of queries for these users. Not the judge: it only says which version an answer holds.
  * Invariant: the version of a key only grows, and it is committed before its invalidation begins.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -56,6 +56,48 @@ export class Users {
     const { rows } = await this.source.query('SELECT * FROM slow.users WHERE user_id = $1', [id]);
     await this.cache.cacheUserBasic(id, rows[0]);
     return undefined;
+  }
+}
+
+/** One data source per lane, whose query asks for the version of a user. */
+export class Results {
+  /** @param {Tools} tools @param {string[]} ids by lane */
+  constructor({ cache, source }, ids) {
+    this.cache = cache;
+    this.source = source;
+    this.ids = ids;
+    this.versions = ids.map(() => 0);
+    /** @type {(string | undefined)[]} */
+    this.cacheKeys = ids.map(() => undefined);
+  }
+
+  /** @param {number} lane */
+  async write(lane) {
+    const id = /** @type {string} */ (this.ids[lane]);
+    const version = (this.versions[lane] ?? 0) + 1;
+    this.versions[lane] = version;
+    await anyMoment(10);
+    await this.source.query('UPDATE users SET first_name = $1 WHERE user_id = $2', [version, id]);
+    await anyMoment(2);
+    const cacheKey = this.cacheKeys[lane];
+    const all = cacheKey === undefined || Math.random() < 0.5;
+    const { acknowledged } = await (all
+      ? this.cache.invalidateDataSourceCaches(id)
+      : this.cache.invalidateDataSourceCache(cacheKey));
+    return { key: id, version, acknowledged };
+  }
+
+  /** @param {number} lane @returns {Promise<Answer>} */
+  async read(lane) {
+    const id = /** @type {string} */ (this.ids[lane]);
+    const query = async () => {
+      const { rows } = await this.source.query('SELECT first_name FROM slow.users WHERE user_id = $1', [id]);
+      return { data: rows };
+    };
+    const forced = Math.random() < 0.03;
+    const result = await this.cache.queryDataSourceWithCache({ dataSourceId: id }, ['a'], query, forced);
+    this.cacheKeys[lane] = result.cacheKey;
+    return { key: id, stored: result.cacheKey, version: Number(result.data[0]?.first_name ?? -1) };
   }
 }
 

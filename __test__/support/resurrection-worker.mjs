@@ -8,13 +8,13 @@ import pg from 'pg';
 import bcos from '../../index.js';
 import { RespClient } from '../servers/resp.mjs';
 import { NaiveCache } from './naive-cache.mjs';
-import { anyMoment, Tokens, Users } from './resurrection-subjects.mjs';
+import { anyMoment, Results, Tokens, Users } from './resurrection-subjects.mjs';
 
 const EVICTIONS = 0.03;
 const CROWD = 4;
 
 /**
- * @typedef {{ broken: boolean, byHand: boolean, subject: 'users' | 'tokens', lanes: string[], mine: number[],
+ * @typedef {{ broken: boolean, byHand: boolean, subject: 'users' | 'tokens' | 'results', lanes: string[], mine: number[],
  *   rounds: number, readers: number, startNs: bigint, options: import('../../index.js').EngineOptions,
  *   storePort: number, databaseUrl: string }} Task
  */
@@ -27,7 +27,7 @@ async function work(task) {
     ? new NaiveCache(/** @type {any} */ (task.options))
     : bcos.createEngine(task.options);
   const tools = { cache: /** @type {any} */ (cache), source, byHand: task.byHand };
-  const subject = task.subject === 'users' ? new Users(tools, task.lanes) : new Tokens(tools, task.lanes);
+  const subject = new { users: Users, tokens: Tokens, results: Results }[task.subject](tools, task.lanes);
   const now = () => Number(process.hrtime.bigint() - task.startNs);
 
   /** @type {Map<string, number>} */
