@@ -2367,13 +2367,19 @@ export function invalidateDataSourceCaches(
 // -----------------------------------------------------------------------------------------------------------
 
 /**
- * Values of your own under keys of your own: `cache:{key}` in the store. The first verbs of the service that S5
- * describes. A value is anything JSON carries except `null`, which could not be told from a miss; it comes back
+ * Values of your own under keys of your own: `cache:{key}` in the store. The service that S5 describes, with its names
+ * and miss values. A value is anything JSON carries except `null`, which could not be told from a miss; it comes back
  * frozen and in the form JSON gives it, the first time and later alike.
+ *
+ * A read that cannot be answered is a miss. A removal that cannot be carried out is an error, because a purge that
+ * removes nothing must not look like one that worked.
  *
  * ```ts
  * const sources = await redisCacheService.getOrSet('data-sources', () => db.select().from(dataSources), 300);
  * await redisCacheService.del('data-sources'); // after the commit of a change
+ *
+ * await redisCacheService.setWithTags(`pilots:${page}`, list, 300, ['pilots']);
+ * await redisCacheService.invalidateByTag('pilots'); // how many there were
  * ```
  */
 export interface RedisCacheService {
@@ -2381,6 +2387,10 @@ export interface RedisCacheService {
    * @returns `null` when nothing is stored or the store cannot be asked. `T` is not checked. (S5)
    */
   get<T = unknown>(key: string, options?: CallOptions | undefined): Promise<T | null>;
+  /**
+   * Several values in one round trip, in the order of `keys`. (S5)
+   */
+  mget<T = unknown>(keys: readonly string[], options?: CallOptions | undefined): Promise<(T | null)[]>;
   /**
    * Stores a value for `ttlSeconds` (above 0, at most 30 days), over whatever is there. Loads of {@link getOrSet}
    * that began before do not replace it.
@@ -2391,12 +2401,94 @@ export interface RedisCacheService {
    */
   set(key: string, value: unknown, ttlSeconds: number, options?: CallOptions | undefined): Promise<boolean>;
   /**
+   * Several of them in one round trip. Nothing is stored when one of the arguments is not accepted.
+   *
+   * @returns whether all of them are stored now. (S5)
+   */
+  mset(
+    entries: readonly (readonly [key: string, value: unknown, ttlSeconds: number])[],
+    options?: CallOptions | undefined,
+  ): Promise<boolean>;
+  /**
+   * As {@link set}, and {@link invalidateByTag} finds it by each of its 1 to 64 `tags`. A value that could not be put
+   * under all of them is not stored. A tag forgets a key when the value's time is over.
+   *
+   * @returns whether it is stored now. (S5)
+   */
+  setWithTags(
+    key: string,
+    value: unknown,
+    ttlSeconds: number,
+    tags: readonly string[],
+    options?: CallOptions | undefined,
+  ): Promise<boolean>;
+  /**
    * Makes a value void for every process: nothing computed before it resolved as acknowledged is stored or given
    * afterwards.
    *
    * @throws {StoreUnavailableError} `E_STORE_UNAVAILABLE` when it could be neither applied nor queued. (S5)
    */
   del(key: string, options?: CallOptions | undefined): Promise<InvalidationResult>;
+  /**
+   * Makes every value void whose key fits: `*` is any text, `?` one character, `[a-z]` and `[^a]` one of them, a
+   * backslash takes the next character literally. Goes through all keys of the server by SCAN, so it is for the rare
+   * work of an administrator; a tag costs only what is under it.
+   *
+   * @param options `deadlineMs` is 10 minutes unless it is given.
+   * @returns how many values were removed.
+   * @throws {StoreUnavailableError} `E_STORE_UNAVAILABLE` when not all of the keys could be looked at: call it again. (S5)
+   */
+  delPattern(pattern: string, options?: CallOptions | undefined): Promise<number>;
+  /**
+   * Makes every value void that was stored under a tag by {@link setWithTags}.
+   *
+   * @returns how many values were removed.
+   * @throws {StoreUnavailableError} `E_STORE_UNAVAILABLE` when that is not certain for all of them: call it again. (S5)
+   */
+  invalidateByTag(tag: string, options?: CallOptions | undefined): Promise<number>;
+  /**
+   * Makes everything void that is a copy of something else: values, results of data sources, users, payloads, contexts
+   * and their parts. Keeps what is not: revoked tokens, rate limits, holds, and every key of other applications on the
+   * same server.
+   *
+   * @returns how many entries were removed.
+   * @throws {StoreUnavailableError} `E_STORE_UNAVAILABLE` when not all of the keys could be looked at: call it again. (S5)
+   */
+  flushAll(options?: CallOptions | undefined): Promise<number>;
+  /** Whether a value is stored; `false` when the store cannot be asked. (S5) */
+  exists(key: string, options?: CallOptions | undefined): Promise<boolean>;
+  /**
+   * @returns the seconds a value lives yet, rounded up; -2 when there is none, -1 when the store cannot be asked. (S5)
+   */
+  ttl(key: string, options?: CallOptions | undefined): Promise<number>;
+  /**
+   * Lets a stored value end `ttlSeconds` from now. 0 is refused: {@link del} deletes.
+   *
+   * @returns whether there was one and the store has it. (S5)
+   */
+  expire(key: string, ttlSeconds: number, options?: CallOptions | undefined): Promise<boolean>;
+  /**
+   * Adds to a whole number, in one atomic step. A number that begins here lives for `ttlSeconds` from then on, whatever
+   * is added later: its end is set with its beginning, so it can neither stay for ever nor end earlier than told.
+   *
+   * @param delta a whole number, 1 unless it is given
+   * @param options `ttlSeconds` is one day unless it is given
+   * @returns the sum, at most 2^53 - 1; 0 when the store cannot be asked. Never repeated: when the reply of the store
+   * is lost, whether it was added is not known.
+   * @throws {InvalidArgumentError} `E_INVALID_ARGUMENT` with field `key` when the value is not a whole number. (S5)
+   */
+  incr(key: string, delta?: number | undefined, options?: CounterOptions | undefined): Promise<number>;
+  /** The same with the opposite sign. (S5) */
+  decr(key: string, delta?: number | undefined, options?: CounterOptions | undefined): Promise<number>;
+  /**
+   * What the server says of itself. `keyCount` counts all keys of the server's database, those of other applications
+   * included; `memory` is for people (`"12.3 MB"`), `"N/A"` when the server does not say. (S5)
+   */
+  info(options?: CallOptions | undefined): Promise<StoreInfo>;
+  /** What this process did since it started or since {@link resetMetrics}. (S5) */
+  getMetrics(): CacheServiceMetrics;
+  /** Begins the counts of {@link getMetrics} anew. (S5) */
+  resetMetrics(): void;
   /**
    * The stored value, else what `compute` returns, stored for `ttlSeconds`.
    *
@@ -2412,6 +2504,87 @@ export interface RedisCacheService {
     options?: CallOptions | undefined,
   ): Promise<T>;
 }
+
+/** Options of a counter. */
+export interface CounterOptions extends CallOptions {
+  /** How long a number lives that begins with this call: above 0, at most 30 days. Default: one day. */
+  readonly ttlSeconds?: number | undefined;
+}
+
+/** What the server says of itself. (S5) */
+export interface StoreInfo {
+  /** Whether it answered. */
+  readonly connected: boolean;
+  /** All keys of its database, those of other applications included; 0 when it does not say. */
+  readonly keyCount: number;
+  /** As people read it: `"12.3 MB"`, or `"N/A"`. */
+  readonly memory: string;
+}
+
+/** What this process did with values of the application. (S5) */
+export interface CacheServiceMetrics {
+  /** Reads answered by a stored value. */
+  readonly hits: number;
+  /** Reads without one. */
+  readonly misses: number;
+  /** Values stored, counters included. */
+  readonly sets: number;
+  /** Deletions asked for by key, and values removed by tag, pattern or flush. */
+  readonly deletes: number;
+  /** Calls that the store did not answer. */
+  readonly errors: number;
+  /** Since when. */
+  readonly lastReset: Date;
+  /** Hits of reads, in whole percent; 0 when nothing was read. */
+  readonly hitRate: number;
+  /** Reads, sets and deletes. */
+  readonly totalOperations: number;
+}
+
+/** S1's client functions: the same service. `null` is a miss. */
+export function redisGet<T = unknown>(key: string, options?: CallOptions | undefined): Promise<T | null>;
+/** See {@link RedisCacheService.set}. `ttl` in seconds. (S1) */
+export function redisSet(
+  key: string,
+  value: unknown,
+  ttl: number,
+  options?: CallOptions | undefined,
+): Promise<boolean>;
+/** See {@link RedisCacheService.del}. (S1) */
+export function redisDel(key: string, options?: CallOptions | undefined): Promise<InvalidationResult>;
+
+/** Keys of the application that S5 describes. */
+export declare const CACHE_KEYS: {
+  readonly FLEET_STATS: 'fleet:stats';
+  readonly PILOT_COUNT: 'fleet:pilots:count';
+  readonly CAPTAIN_COUNT: 'fleet:captains:count';
+  readonly FO_COUNT: 'fleet:first_officers:count';
+  readonly TRAINING_CAPTAINS: 'fleet:training_captains:count';
+  readonly EXAMINERS: 'fleet:examiners:count';
+  readonly COMPLIANCE_RATE: 'fleet:compliance:rate';
+  readonly CERT_STATS: 'fleet:certifications:stats';
+  readonly EXPIRING_CERTS: 'fleet:certifications:expiring';
+  readonly EXPIRED_CERTS: 'fleet:certifications:expired';
+  readonly RETIREMENT_FORECAST: 'fleet:retirement:forecast';
+  readonly NEARING_RETIREMENT: 'fleet:retirement:nearing';
+  readonly RETIREMENT_DUE_SOON: 'fleet:retirement:due_soon';
+  readonly CHECK_TYPES: 'ref:check_types';
+  readonly CONTRACT_TYPES: 'ref:contract_types';
+  readonly SETTINGS: 'ref:settings';
+  readonly DASHBOARD_METRICS: 'dashboard:metrics:v3';
+  readonly LEAVE_STATS: 'fleet:leave:stats';
+  readonly LEAVE_PENDING: 'fleet:leave:pending';
+  readonly LEAVE_APPROVED: 'fleet:leave:approved';
+};
+
+/** Lifetimes of that application, in seconds. (S5) */
+export declare const CACHE_TTL: {
+  readonly DASHBOARD: 60;
+  readonly FLEET_STATS: 300;
+  readonly REFERENCE_DATA: 7200;
+  readonly LEAVE_STATS: 120;
+  readonly RETIREMENT_FORECAST: 600;
+};
 
 /** The service of the default engine. (S5) */
 export declare const redisCacheService: RedisCacheService;

@@ -66,6 +66,11 @@ exports.invalidateDataSourceCache = api.invalidateDataSourceCache;
 exports.invalidateDataSourceCaches = api.invalidateDataSourceCaches;
 
 exports.redisCacheService = api.redisCacheService;
+exports.redisGet = api.redisGet;
+exports.redisSet = api.redisSet;
+exports.redisDel = api.redisDel;
+exports.CACHE_KEYS = api.CACHE_KEYS;
+exports.CACHE_TTL = api.CACHE_TTL;
 
 exports.BcosCacheError = api.BcosCacheError;
 exports.ConfigError = api.ConfigError;

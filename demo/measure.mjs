@@ -13,6 +13,7 @@ import { withClient } from './database.mjs';
 import { openEngines } from './engines.mjs';
 import { percentiles, range } from './figures.mjs';
 import { playLimits } from './limits.mjs';
+import { playResults } from './results.mjs';
 import { playRevocations } from './revocation.mjs';
 import { countingQuery } from './statements.mjs';
 import { createSigner } from './tokens.mjs';
@@ -122,15 +123,16 @@ export async function measure({ database, judge, quick, env, prefix, say }) {
     await refusals(oneCall, revoke);
     const contexts = await checkContexts(judge, { engine, query, cast, users: database.users, say });
     const revocation = await playRevocations({ database, pool, engines, signer, judge, rounds, say });
+    const results = await playResults({ engines, query, counts, pool, database, judge, say });
     const limits = await playLimits({ database, engines, judge, say });
 
     return {
       postgres,
       store,
-      notYetCached: steps.notYetCached,
       phases: Object.fromEntries(Object.entries(phases).map(([name, list]) => [name, summarize(list)])),
       authorization,
       revocation,
+      results,
       limits,
       contexts,
       origins: originsOf(rounds, contexts),
@@ -240,6 +242,9 @@ function originsOf(rounds, contexts) {
     'role taken away':
       'an UPDATE of user_roles for a person made for it. Times begin with the call, or when Postgres has confirmed the ' +
       'commit, and end with the first refusal; while nobody is told, a request is sent about every millisecond.',
+    'refresh button':
+      'queryDataSourceWithCache: eleven charts with five questions at once; then a row is changed in Postgres, and one chart ' +
+      'is asked for with forceRefresh; then invalidateDataSourceCaches. Rows are compared with those of the database.',
     'rate limit':
       'counted from the answers to checks that two engines make at once; commands and denials from engine.getMetrics().',
     answers:

@@ -22,7 +22,7 @@ export function renderReport(result, { colour }) {
   const bold = (text) => paint('1', text);
   const dim = (text) => paint('2', text);
   const rule = dim('-'.repeat(LABEL_WIDTH + COLUMN_WIDTH * Object.keys(PHASES).length));
-  const { phases, notYetCached, authorization, revocation } = result;
+  const { phases, authorization, revocation } = result;
 
   const line = (label, cells, style = (text) => text) =>
     style(label.padEnd(LABEL_WIDTH) + cells.map((cell) => cell.padStart(COLUMN_WIDTH)).join(''));
@@ -32,11 +32,7 @@ export function renderReport(result, { colour }) {
       Object.keys(PHASES).map((name) => cell(phases[name], name)),
       style,
     );
-  const sql = (step, label) =>
-    row(label, (p, name) => {
-      const open = name !== 'uncached' && notYetCached[step];
-      return `${open ? '* ' : ''}${count(p.statements[step])}`;
-    });
+  const sql = (step, label) => row(label, (p) => count(p.statements[step]));
   const cachedOnly = (of) => (p, name) => (name === 'uncached' ? '-' : count(of(p)));
 
   const lines = [
@@ -74,20 +70,9 @@ export function renderReport(result, { colour }) {
     row('whole dashboard, p50', (p) => ms(p.dashboardMs.p50), bold),
     rule,
   ];
-  const open = Object.entries(notYetCached);
-  if (open.length > 0) {
-    lines.push('* not cached yet, so the application sends the same SQL as without the cache:');
-    const label = {
-      rbac: 'roles, permissions, organizations',
-      data: 'data source rows',
-      page: "the page's own reads",
-    };
-    for (const [step, why] of open) {
-      lines.push(`    ${label[step]}: ${why.includes(' ') ? why : `this version has no ${why}()`}`);
-    }
-  }
   lines.push('', ...authorizationLines(authorization, { line, bold, rule }));
   lines.push('', ...revocationLines(revocation, { line, bold, rule }));
+  lines.push('', ...resultLines(result.results, { line, bold, rule }));
   lines.push('', ...limitLines(result.limits, { line, bold, rule }));
   lines.push('', bold('Where each figure comes from'));
   for (const [figure, origin] of Object.entries(result.origins)) {
@@ -183,6 +168,26 @@ function revocationLines({ call, tail }, { line, bold, rule }) {
     : `not played: ${tail.skipped}`;
   lines.push(...wrap('nobody calls    ', how));
   return lines;
+}
+
+function resultLines(results, { line, bold, rule }) {
+  const row = (label, cell, style) => line(label, ['', '', cell], style);
+  return [
+    bold(`${results.charts} charts with ${results.questions} questions, and the refresh button`),
+    rule,
+    row('SQL statements, everybody new', String(results.cold), bold),
+    row('  asked again', String(results.warm)),
+    row('a row was changed: charts that show it', String(results.seenBefore)),
+    row('refresh of one chart: SQL statements', String(results.refresh), bold),
+    row(
+      `  the charts of that question, on ${results.engines} engine(s): old ones`,
+      String(results.oldAfterwards),
+      bold,
+    ),
+    row('  SQL statements of them', String(results.afterwards)),
+    row('data source made void: SQL statements', String(results.voided)),
+    rule,
+  ];
 }
 
 function limitLines(limits, { line, bold, rule }) {

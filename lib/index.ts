@@ -105,15 +105,39 @@ export const invalidateDataSourceCaches: typeof Public.invalidateDataSourceCache
   'invalidateDataSourceCaches',
 );
 
-/** The service of the default engine; an engine that cannot be made is a rejection. */
-export const redisCacheService: typeof Public.redisCacheService = {
-  get: async (key, options) => getEngine().redisCacheService.get(key, options),
-  set: async (key, value, ttlSeconds, options) =>
-    getEngine().redisCacheService.set(key, value, ttlSeconds, options),
-  del: async (key, options) => getEngine().redisCacheService.del(key, options),
+/** The service of the default engine; an engine that cannot be made is a rejection, for counts an error. */
+export const redisCacheService: typeof Public.redisCacheService = Object.freeze({
+  get: async (key, options) => service().get(key, options),
+  mget: async (keys, options) => service().mget(keys, options),
+  set: async (key, value, ttlSeconds, options) => service().set(key, value, ttlSeconds, options),
+  mset: async (entries, options) => service().mset(entries, options),
+  setWithTags: async (key, value, ttlSeconds, tags, options) =>
+    service().setWithTags(key, value, ttlSeconds, tags, options),
+  del: async (key, options) => service().del(key, options),
+  delPattern: async (pattern, options) => service().delPattern(pattern, options),
+  invalidateByTag: async (tag, options) => service().invalidateByTag(tag, options),
+  flushAll: async (options) => service().flushAll(options),
+  exists: async (key, options) => service().exists(key, options),
+  ttl: async (key, options) => service().ttl(key, options),
+  expire: async (key, ttlSeconds, options) => service().expire(key, ttlSeconds, options),
+  incr: async (key, delta, options) => service().incr(key, delta, options),
+  decr: async (key, delta, options) => service().decr(key, delta, options),
+  info: async (options) => service().info(options),
+  getMetrics: () => service().getMetrics(),
+  resetMetrics: () => service().resetMetrics(),
   getOrSet: async (key, compute, ttlSeconds, options) =>
-    getEngine().redisCacheService.getOrSet(key, compute, ttlSeconds, options),
-};
+    service().getOrSet(key, compute, ttlSeconds, options),
+} satisfies Public.RedisCacheService);
+
+function service(): Public.RedisCacheService {
+  return getEngine().redisCacheService;
+}
+
+export const redisGet: typeof Public.redisGet = (key, options) => redisCacheService.get(key, options);
+export const redisSet: typeof Public.redisSet = (key, value, ttl, options) =>
+  redisCacheService.set(key, value, ttl, options);
+export const redisDel: typeof Public.redisDel = (key, options) => redisCacheService.del(key, options);
+export { CACHE_KEYS, CACHE_TTL } from './cache-keys.js';
 
 // These need no engine.
 export const hasPermission: typeof Public.hasPermission = contexts.hasPermission;

@@ -4,6 +4,7 @@ mod engine;
 mod hot;
 mod limits;
 mod requests;
+mod values;
 
 use napi::bindgen_prelude::{ToNapiValue, TypeName};
 use napi::{ValueType, sys};

@@ -173,26 +173,6 @@ impl NativeEngine {
         self.submit(env, request, deadline(deadline_ms))
     }
 
-    /// boolean: stored
-    #[napi(catch_unwind)]
-    pub fn set_value(
-        &self,
-        env: Env,
-        key: Text,
-        json: Text,
-        ttl_ms: f64,
-        deadline_ms: f64,
-    ) -> napi::Result<Raw> {
-        let request = Request::SetValue { key: key.0, json: json.0, ttl_ms: whole(ttl_ms) };
-        self.submit(env, request, deadline(deadline_ms))
-    }
-
-    /// [acknowledged, queued]
-    #[napi(catch_unwind)]
-    pub fn delete_value(&self, env: Env, key: Text, deadline_ms: f64) -> napi::Result<Raw> {
-        self.submit(env, Request::DeleteValue { key: key.0 }, deadline(deadline_ms))
-    }
-
     /// [acknowledged, queued]
     #[napi(catch_unwind)]
     pub fn invalidate_rbac(

@@ -20,6 +20,7 @@ pub(crate) unsafe fn to_js(env: sys::napi_env, outcome: &Outcome) -> sys::napi_v
         match outcome {
             Outcome::Nothing | Outcome::Failed(_) => null(env),
             Outcome::Bool(yes) => boolean(env, *yes),
+            Outcome::Number(value) => number(env, *value as f64),
             Outcome::Object { serial, text: None } => number(env, *serial as f64),
             // No near copy: nothing to remember it by.
             Outcome::Object { serial: 0, text: Some(text) } => text_of(env, text),

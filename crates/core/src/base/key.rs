@@ -32,6 +32,8 @@ pub enum Namespace {
     RbacEpoch,
     /// `cache:{key}`: a value of the application.
     Value,
+    /// `cache_tag:{tag}`: the keys of values that are under a tag.
+    ValueTag,
     /// `datasource:{source}:{hash}`: the result of a query.
     DataSource,
     /// `datasource_gen:{source}`: the generation that a source's results must carry.
@@ -44,7 +46,7 @@ pub enum Namespace {
 
 impl Namespace {
     /// All namespaces, in the order of their counters.
-    pub const ALL: [Namespace; 14] = [
+    pub const ALL: [Namespace; 15] = [
         Namespace::TokenBlacklist,
         Namespace::UserBasic,
         Namespace::JwtPayload,
@@ -55,6 +57,7 @@ impl Namespace {
         Namespace::OrganizationTree,
         Namespace::RbacEpoch,
         Namespace::Value,
+        Namespace::ValueTag,
         Namespace::DataSource,
         Namespace::DataSourceGeneration,
         Namespace::Tail,
@@ -74,6 +77,7 @@ impl Namespace {
             Namespace::OrganizationTree => "org_tree",
             Namespace::RbacEpoch => "rbac_epoch",
             Namespace::Value => "cache",
+            Namespace::ValueTag => "cache_tag",
             Namespace::DataSource => "datasource",
             Namespace::DataSourceGeneration => "datasource_gen",
             Namespace::Tail => "tail",
@@ -212,6 +216,20 @@ impl Keys {
         Some(Key { bytes: bytes.into(), namespace })
     }
 
+    /// What the keys of a namespace begin with, up to and with the escaped beginning of their part.
+    pub fn beginning(&self, namespace: Namespace, part: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.write(namespace, part, &mut bytes);
+        bytes
+    }
+
+    /// The part of a key of `namespace`, if it is one that this type would have built.
+    pub fn part(&self, namespace: Namespace, key: &[u8]) -> Option<String> {
+        let escaped = key.strip_prefix(&self.beginning(namespace, "")[..])?;
+        let part = String::from_utf8(unescape(escaped)?).ok()?;
+        (self.entry(namespace, &part).bytes() == key).then_some(part)
+    }
+
     /// The key of the address index: a digest, so that no address is stored as a key.
     pub fn email(&self, email: &str) -> Key {
         let digest = Sha256::digest(email.as_bytes());
@@ -234,6 +252,22 @@ fn escape(part: &[u8], out: &mut Vec<u8>) {
             out.extend_from_slice(&[b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
         }
     }
+}
+
+fn unescape(escaped: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(escaped.len());
+    let mut rest = escaped;
+    while let Some((&byte, after)) = rest.split_first() {
+        if byte != b'%' {
+            out.push(byte);
+            rest = after;
+            continue;
+        }
+        let digits = std::str::from_utf8(after.get(..2)?).ok()?;
+        out.push(u8::from_str_radix(digits, 16).ok()?);
+        rest = &after[2..];
+    }
+    Some(out)
 }
 
 /// 64-bit FNV-1a: short, stable between versions, and only used for noticing mix-ups.
@@ -304,6 +338,18 @@ mod tests {
             let right = keys.entry(Namespace::UserBasic, &b);
             prop_assert_eq!(left == right, a == b);
             prop_assert!(left.bytes().iter().all(|byte| byte.is_ascii_graphic()));
+            prop_assert_eq!(keys.part(Namespace::UserBasic, left.bytes()), Some(a));
+        }
+
+        #[test]
+        fn only_keys_of_this_form_have_a_part(bytes in proptest::collection::vec(any::<u8>(), 0..20)) {
+            let keys = Keys::new("p:");
+            let mut key = keys.beginning(Namespace::Value, "");
+            key.extend_from_slice(&bytes);
+            if let Some(part) = keys.part(Namespace::Value, &key) {
+                let again = keys.entry(Namespace::Value, &part);
+                prop_assert_eq!(again.bytes(), &key[..]);
+            }
         }
     }
 }

@@ -73,3 +73,13 @@ pub const LIMIT_MOMENTS: usize = 1_000;
 pub const LIMIT_PEERS: usize = 1_000;
 /// Limits that one check may have.
 pub const LIMITS_TOGETHER: usize = 16;
+
+/// Keys under a tag that one command names, and that are then voided together: each needs two arguments of a command
+/// that may have 3,999.
+pub const TAGGED_KEYS: usize = 1_000;
+/// Pages of a tag that one invalidation goes through: a million keys, far beyond what a tag is for.
+pub const TAG_PAGES: usize = 1_000;
+/// Tags of one value.
+pub const TAGS: usize = 64;
+/// Keys that are looked at and voided together when a pattern or everything is removed.
+pub const VOIDED_TOGETHER: usize = 500;

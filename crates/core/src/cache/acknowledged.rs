@@ -33,9 +33,9 @@ impl Acknowledged {
         recent.push_back((now_ms, key.clone(), effect.clone()));
     }
 
-    /// What a server that failed at `failed_ms` may not have passed on. Of one key only the newest counts, and
-    /// it comes last.
-    pub(super) fn since(&self, failed_ms: u64) -> Vec<(Key, Effect)> {
+    /// What a server that failed at `failed_ms` may not have passed on; not what was acknowledged from `until_ms` on.
+    /// Of one key only the newest counts.
+    pub(super) fn since(&self, failed_ms: u64, until_ms: u64) -> Vec<(Key, Effect)> {
         let from = failed_ms.saturating_sub(limits::ACKNOWLEDGED_MS);
         let recent = self.recent.lock();
         let mut seen = std::collections::HashSet::with_hasher(ahash::RandomState::new());
@@ -43,6 +43,8 @@ impl Acknowledged {
             .iter()
             .rev()
             .filter(|(at, key, _)| *at >= from && seen.insert(key.clone()))
+            // After the newest of each was found: an older one of the same key has nothing to say any more.
+            .filter(|(at, ..)| *at < until_ms)
             .map(|(_, key, effect)| (key.clone(), effect.clone()))
             .collect()
     }
@@ -62,17 +64,22 @@ mod tests {
         acknowledged.push(2_000, &b, &Effect::Delete);
         acknowledged.push(3_000, &a, &Effect::Hold { ms: 5 });
         assert_eq!(
-            acknowledged.since(3_000),
+            acknowledged.since(3_000, 9_000),
             [(a.clone(), Effect::Hold { ms: 5 }), (b.clone(), Effect::Delete)]
         );
         assert_eq!(
-            acknowledged.since(2_500 + limits::ACKNOWLEDGED_MS),
+            acknowledged.since(2_500 + limits::ACKNOWLEDGED_MS, u64::MAX),
             [(a.clone(), Effect::Hold { ms: 5 })],
             "what is older than the window was replicated long ago"
+        );
+        assert_eq!(
+            acknowledged.since(3_000, 3_000),
+            [(b.clone(), Effect::Delete)],
+            "not what was said again since"
         );
         for n in 0..2 * limits::ACKNOWLEDGED {
             acknowledged.push(4_000, &keys.entry(Namespace::UserBasic, &n.to_string()), &Effect::Delete);
         }
-        assert_eq!(acknowledged.since(4_000).len(), limits::ACKNOWLEDGED);
+        assert_eq!(acknowledged.since(4_000, u64::MAX).len(), limits::ACKNOWLEDGED);
     }
 }

@@ -54,15 +54,20 @@ impl Cache {
             breaker.probing();
             breaker.since_ms()
         };
+        let began_ms = self.clock.now_ms();
         let outcome = match self.store.probe().await {
             // What waits goes first: it makes room for what is remembered, which must not be turned away.
-            Ok(probed) => match self.replay().await {
-                Ok(()) if probed == Probed::Anew && self.served.load(Ordering::SeqCst) => {
-                    self.remember_for_return(failed_ms);
-                    self.replay().await
+            Ok(probed) => {
+                // Until it is in service: a try that ends halfway leaves its connections to the next one.
+                let other = self.other.fetch_or(probed == Probed::Anew, Ordering::SeqCst);
+                match self.replay().await {
+                    Ok(()) if (other || probed == Probed::Anew) && self.served.load(Ordering::SeqCst) => {
+                        self.remember_for_return(failed_ms, began_ms);
+                        self.replay().await
+                    }
+                    replayed => replayed,
                 }
-                replayed => replayed,
-            },
+            }
             Err(error) => Err(error),
         };
         match outcome {
@@ -75,6 +80,7 @@ impl Cache {
                     self.in_service.store(true, Ordering::SeqCst);
                 }
                 self.served.store(true, Ordering::SeqCst);
+                self.other.store(false, Ordering::SeqCst);
                 self.settled.store(true, Ordering::SeqCst);
                 tracing::info!(component = "store", mode = self.store.mode(), "the store is in service");
                 self.changed.notify_waiters();

@@ -12,7 +12,7 @@ use crate::base::codec::Kind;
 use crate::base::error::{Code, Error};
 use crate::base::key::{Key, Namespace};
 use crate::base::{jitter, limits};
-use crate::store::{Op, Store, StoreError};
+use crate::store::{Op, Reply, Store, StoreError};
 
 use super::entry::encode;
 use super::pending::Ticket;
@@ -57,6 +57,16 @@ pub struct Invalidation {
     pub acknowledged: bool,
     /// The store has it not: true for this process, and sent again until the store has it.
     pub queued: bool,
+    /// Entries that were there to be deleted, as far as the store said.
+    pub removed: usize,
+}
+
+/// What the store did at once.
+struct Sent {
+    /// It has all of them.
+    all: bool,
+    /// How many of those to be deleted were there.
+    removed: usize,
 }
 
 impl Cache {
@@ -67,7 +77,7 @@ impl Cache {
             self.void_here(key);
         }
         if matches!(self.store, Store::None) {
-            return Ok(Invalidation { acknowledged: true, queued: false });
+            return Ok(Invalidation { acknowledged: true, queued: false, removed: 0 });
         }
         let mut tickets = Vec::with_capacity(targets.len());
         for (key, effect) in &targets {
@@ -80,15 +90,16 @@ impl Cache {
             tickets.push(ticket);
         }
         // A read that started before this line may have been given the old value between the two voids.
-        let acknowledged = self.send(&targets, &tickets).await || self.wait_for_replay(&targets).await;
+        let sent = self.send(&targets, &tickets).await;
+        let acknowledged = sent.all || self.wait_for_replay(&targets).await;
         for (key, _) in &targets {
             self.void_here(key);
         }
-        Ok(Invalidation { acknowledged, queued: !acknowledged })
+        Ok(Invalidation { acknowledged, queued: !acknowledged, removed: sent.removed })
     }
 
     /// Forgets an entry in this process: what an announcement of another process asks for.
-    pub(super) fn void_here(&self, key: &Key) {
+    pub fn void_here(&self, key: &Key) {
         if key.namespace() == Namespace::RateLimit {
             return self.limits.changed_elsewhere(key);
         }
@@ -96,29 +107,31 @@ impl Cache {
         self.flights.void(key);
     }
 
-    /// Sends effects and, with them, the announcement. True when the store has all of them.
-    pub(super) async fn send(&self, targets: &[(Key, Effect)], tickets: &[Ticket]) -> bool {
+    /// Sends effects and, with them, the announcement.
+    async fn send(&self, targets: &[(Key, Effect)], tickets: &[Ticket]) -> Sent {
         let mut ops: Vec<Op> = targets.iter().map(|(key, effect)| effect.op(key)).collect();
         ops.push(Op::Announce(self.announcement(targets.iter().map(|(key, _)| key))));
         let replies = self.exec(ops).await;
         self.settle(targets, tickets, &replies).await
     }
 
-    pub(super) async fn settle(
+    async fn settle(
         &self,
         targets: &[(Key, Effect)],
         tickets: &[Ticket],
         replies: &[crate::store::StoreResult],
-    ) -> bool {
-        let mut all = true;
+    ) -> Sent {
+        let mut sent = Sent { all: true, removed: 0 };
         for (((key, effect), ticket), reply) in targets.iter().zip(tickets).zip(replies) {
             match reply {
-                Ok(_) => {
+                Ok(reply) => {
+                    let deleted = *effect == Effect::Delete && *reply == Reply::Done(true);
+                    sent.removed += usize::from(deleted);
                     self.pending.done(key, *ticket);
                     self.acknowledged.push(self.clock.now_ms(), key, effect);
                 }
                 Err(error) => {
-                    all = false;
+                    sent.all = false;
                     if *error == StoreError::WritesRefused && self.pending.waits(key, *ticket) {
                         // No room for a mark: an absent entry sends readers to the source meanwhile.
                         let _ = self.exec(vec![Op::Delete(key.clone())]).await;
@@ -126,10 +139,10 @@ impl Cache {
                 }
             }
         }
-        if !all {
+        if !sent.all {
             self.wake.notify_one();
         }
-        all
+        sent
     }
 
     /// After a failure a moment ago the guard is about to send everything again: worth a short wait.

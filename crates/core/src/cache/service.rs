@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -15,7 +16,7 @@ use crate::base::key::{Key, Keys, Namespace};
 use crate::base::{jitter, limits};
 use crate::limiter::Memory;
 use crate::store::breaker::{Breaker, State};
-use crate::store::{Op, Replies, Store, StoreError};
+use crate::store::{Op, Replies, Size, Store, StoreError, Walk};
 use crate::telemetry::Telemetry;
 
 use super::acknowledged::Acknowledged;
@@ -79,6 +80,8 @@ pub struct Cache {
     returns: Vec<(Key, Effect)>,
     /// Whether the store was in service before.
     pub(super) served: AtomicBool,
+    /// Another server answers than when it was in service last.
+    pub(super) other: AtomicBool,
     /// What the store acknowledged lately, for the same reason.
     pub(super) acknowledged: Acknowledged,
     /// When a refusal was logged last.
@@ -123,6 +126,7 @@ impl Cache {
             wanted: Notify::new(),
             returns: Vec::new(),
             served: AtomicBool::new(false),
+            other: AtomicBool::new(false),
             acknowledged: Acknowledged::default(),
             spoke_ms: AtomicU64::new(0),
             instance,
@@ -171,9 +175,10 @@ impl Cache {
     }
 
     /// What must be sent again before a store that was away is believed: another server may answer in its
-    /// place, which lost the last writes of the one before.
-    pub(super) fn remember_for_return(&self, failed_ms: u64) {
-        for (key, effect) in self.returns.iter().cloned().chain(self.acknowledged.since(failed_ms)) {
+    /// place, which lost the last writes of the one before. What was acknowledged since `began_ms` was so by this one.
+    pub(super) fn remember_for_return(&self, failed_ms: u64, began_ms: u64) {
+        for (key, effect) in self.returns.iter().cloned().chain(self.acknowledged.since(failed_ms, began_ms))
+        {
             if !self.pending.contains(&key) {
                 let _ = self.pending.add(&key, effect);
             }
@@ -227,10 +232,7 @@ impl Cache {
     /// Runs operations, counts them, and takes the store out of service when it fails.
     pub async fn exec(&self, ops: Vec<Op>) -> Replies {
         if !self.available() {
-            return ops
-                .iter()
-                .map(|_| Err(StoreError::Unavailable("the store is out of service".into())))
-                .collect();
+            return ops.iter().map(|_| Err(out_of_service())).collect();
         }
         self.telemetry.round_trips.up();
         self.telemetry.commands.add(ops.len() as u64);
@@ -239,20 +241,42 @@ impl Cache {
         replies
     }
 
+    /// The next page of a walk over the keys of the store; `None` = it is over.
+    pub async fn walk(&self, walk: &mut Walk) -> Result<Option<Vec<Bytes>>, StoreError> {
+        if !self.available() {
+            return Err(out_of_service());
+        }
+        self.telemetry.round_trips.up();
+        self.telemetry.commands.up();
+        self.store.walk(walk).await.inspect_err(|error| self.observe_error(error))
+    }
+
+    /// How large the store is, as far as it says so.
+    pub async fn size(&self) -> Result<Size, StoreError> {
+        if !self.available() {
+            return Err(out_of_service());
+        }
+        self.store.size().await.inspect_err(|error| self.observe_error(error))
+    }
+
     fn observe(&self, replies: &Replies) {
         for error in replies.iter().filter_map(|reply| reply.as_ref().err()) {
-            self.telemetry.store_errors.up();
-            if *error == StoreError::Timeout {
-                self.telemetry.store_timeouts.up();
+            self.observe_error(error);
+        }
+    }
+
+    fn observe_error(&self, error: &StoreError) {
+        self.telemetry.store_errors.up();
+        if *error == StoreError::Timeout {
+            self.telemetry.store_timeouts.up();
+        }
+        match error {
+            error if error.opens_breaker() => self.store_failed(error),
+            // Said at most once a minute: a missing right refuses every request.
+            StoreError::Refused(reason) if self.speaks() => {
+                tracing::error!(component = "store", reason = %reason, "the store refuses a command");
             }
-            match error {
-                error if error.opens_breaker() => self.store_failed(error),
-                // Said at most once a minute: a missing right refuses every request.
-                StoreError::Refused(reason) if self.speaks() => {
-                    tracing::error!(component = "store", reason = %reason, "the store refuses a command");
-                }
-                _ => {}
-            }
+            _ => {}
         }
     }
 
@@ -308,4 +332,8 @@ impl Cache {
         let fresh = now.saturating_sub(entry.checked_ms()) < max_age_ms;
         (fresh && self.unasked()).then_some(entry)
     }
+}
+
+fn out_of_service() -> StoreError {
+    StoreError::Unavailable("the store is out of service".into())
 }

@@ -50,8 +50,7 @@ impl Core {
             Request::CacheJwt { token, json } => self.cache_jwt(&token, &json).await.into(),
             Request::InvalidateJwt { jti } => self.invalidate_jwt(&jti).await.into(),
             Request::EndLead { lead, json } => self.end_lead(lead, json).await.into(),
-            Request::SetValue { key, json, ttl_ms } => self.set_value(&key, json, ttl_ms).await.into(),
-            Request::DeleteValue { key } => self.delete_value(&key).await.into(),
+            Request::Value(request) => self.value(*request).await.into(),
             Request::InvalidateResult { source, hash } => self.invalidate_result(&source, &hash).await.into(),
             Request::InvalidateResults { source } => self.invalidate_results(&source).await.into(),
             Request::UserContext { user_id, consistency, .. } => {

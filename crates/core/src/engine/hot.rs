@@ -15,7 +15,7 @@ use crate::rbac::RoleSubject;
 use crate::rbac::subject::body;
 use crate::store::{Op, StoreResult};
 use crate::telemetry::Tier;
-use crate::values::ValueSubject;
+use crate::values::{self, ValueSubject};
 
 use super::authorize::AuthorizeHot;
 use super::contexts::ContextHot;
@@ -75,8 +75,9 @@ impl Read {
             },
             // A near copy was handed out with its text before; the caller asks in full if it lost it.
             _ if found.tier == Tier::Near && !full => Outcome::Object { serial: found.serial, text: None },
-            Read::User(_) | Read::Value(_) => {
-                Outcome::Object { serial: found.serial, text: Some(found.payload.clone()) }
+            Read::User(_) => Outcome::Object { serial: found.serial, text: Some(found.payload.clone()) },
+            Read::Value(_) => {
+                Outcome::Object { serial: found.serial, text: Some(values::json(&found.payload)) }
             }
             Read::Jwt(_) => {
                 Outcome::Object { serial: found.serial, text: Some(JwtSubject::json(&found.payload)) }

@@ -54,6 +54,7 @@ pub use contexts::Consistency;
 pub use health::{Component, Health};
 pub use ratelimits::{LimitChange, LimitCheck};
 pub use rbac::{RbacInvalidation, RbacTarget};
+pub use values::ValueRequest;
 pub use worker::Ticket;
 
 /// What the surface may ask for.
@@ -97,10 +98,8 @@ pub enum Request {
     EndLead { lead: u64, json: Option<String> },
     /// `get` of the generic cache.
     CachedValue { key: String, full: bool },
-    /// `set`.
-    SetValue { key: String, json: String, ttl_ms: u64 },
-    /// `del`.
-    DeleteValue { key: String },
+    /// The rest of the generic cache.
+    Value(Box<ValueRequest>),
     /// `invalidateDataSourceCache`.
     InvalidateResult { source: String, hash: String },
     /// `invalidateDataSourceCaches`.
@@ -158,6 +157,8 @@ pub enum Outcome {
     Nothing,
     /// A boolean.
     Bool(bool),
+    /// A whole number that JavaScript can tell from its neighbour.
+    Number(i64),
     /// An object. `text` is its JSON, unless the asking side is expected to know number `serial`.
     Object { serial: u64, text: Option<Bytes> },
     /// JSON text that JavaScript shall not parse.

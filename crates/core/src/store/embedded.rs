@@ -9,11 +9,12 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 
 use crate::base::clock::Clock;
-use crate::base::codec::HEADER;
+use crate::base::codec::{HEADER, Header, Kind};
 use crate::base::key::Key;
+use crate::base::limits;
 use crate::limiter::{self, Applied, Change, Check};
 
-use super::{Op, Reply};
+use super::{FINER, Op, Reply, counter, members};
 
 const SHARDS: usize = 16;
 /// What an entry costs beyond its bytes: map slot, two allocations, bookkeeping.
@@ -101,6 +102,48 @@ impl Embedded {
             }
             Op::Delete(_) => {
                 shard.remove(key.bytes());
+                Reply::Done(current.is_some())
+            }
+            Op::Life(_) => {
+                let value = current.filter(is_value);
+                Reply::Number(value.map(|_| shard.left_ms(key.bytes(), now) as i64))
+            }
+            Op::Prolong { ttl_ms, .. } => {
+                let value = current.filter(is_value);
+                let there = value.is_some();
+                if let Some(value) = value {
+                    shard.put(key.bytes(), value, now + ttl_ms, self.budget);
+                }
+                Reply::Done(there)
+            }
+            Op::Count { delta, ttl_ms, etag, .. } => {
+                let counted = counter::count(key, current.as_ref(), *delta, *etag);
+                Reply::Number(counted.map(|counted| {
+                    let ttl_ms = if counted.goes_on { shard.left_ms(key.bytes(), now) } else { *ttl_ms };
+                    shard.put(key.bytes(), counted.entry, now + ttl_ms, self.budget);
+                    counted.number
+                }))
+            }
+            Op::Tag { member, ttl_ms, nonce, .. } => {
+                let stamp = (now + ttl_ms) * FINER + nonce;
+                let all = members::with(members::all(current.as_ref()), (member.clone(), stamp), now);
+                let ttl_ms = shard.left_ms(key.bytes(), now).max(*ttl_ms);
+                shard.put(key.bytes(), members::pack(&all), now + ttl_ms, self.budget);
+                Reply::Done(true)
+            }
+            Op::Tagged(_) => {
+                let mut all = members::all(current.as_ref());
+                all.sort_by_key(|(_, stamp)| *stamp);
+                all.truncate(limits::TAGGED_KEYS);
+                Reply::Members(all)
+            }
+            Op::Untag { seen, .. } => {
+                let left = members::without(members::all(current.as_ref()), seen);
+                let ttl_ms = shard.left_ms(key.bytes(), now);
+                match left.is_empty() {
+                    true => shard.remove(key.bytes()),
+                    false => shard.put(key.bytes(), members::pack(&left), now + ttl_ms, self.budget),
+                }
                 Reply::Done(true)
             }
             Op::Limit { limit, action, .. } => {
@@ -139,6 +182,14 @@ impl Embedded {
             }
         }
         Reply::Limits(applied.into_iter().map(|one| one.evaluation).collect())
+    }
+
+    /// The keys of one shard that begin like this; `None` = there is no such shard.
+    pub(super) fn keys_of(&self, shard: usize, beginning: &[u8]) -> Option<Vec<Bytes>> {
+        let now = self.clock.now_ms();
+        let shard = self.shards.get(shard)?.lock();
+        let live = shard.entries.iter().filter(|item| item.expires_ms > now);
+        Some(live.filter(|item| item.key.starts_with(beginning)).map(|item| item.key.clone()).collect())
     }
 
     /// Bytes held now, bookkeeping included.
@@ -189,6 +240,10 @@ impl Shard {
         Some(self.entries[index].value.clone())
     }
 
+    fn left_ms(&self, key: &[u8], now: u64) -> u64 {
+        self.slots.get(key).map_or(0, |index| self.entries[*index].expires_ms.saturating_sub(now))
+    }
+
     fn put(&mut self, key: &[u8], value: Bytes, expires_ms: u64, budget: usize) {
         self.remove(key);
         self.tick += 1;
@@ -233,6 +288,10 @@ impl Shard {
             self.evicted += 1;
         }
     }
+}
+
+fn is_value(bytes: &Bytes) -> bool {
+    Header::decode(bytes).is_some_and(|header| header.kind == Kind::Value)
 }
 
 #[cfg(test)]

@@ -5,16 +5,24 @@
 //! error that says whether the store itself failed.
 
 pub mod breaker;
+mod counter;
 pub mod embedded;
+mod members;
 pub mod sim;
 pub mod valkey;
+mod walk;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::base::key::Key;
+#[cfg(doc)]
+use crate::base::limits;
 use crate::limiter::{Action, Check, Evaluation, Limit};
+
+pub use members::{FINER, Member};
+pub use walk::{Size, Walk};
 
 /// One operation on one key. Every back end gives it the same meaning.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +41,18 @@ pub enum Op {
     Put { key: Key, value: Bytes, ttl_ms: u64 },
     /// Remove.
     Delete(Key),
+    /// How long a value lives yet. A lease is no value.
+    Life(Key),
+    /// Gives a value another end.
+    Prolong { key: Key, ttl_ms: u64 },
+    /// Adds to a whole number; `ttl_ms` is for one that begins here. Never sent twice by the store.
+    Count { key: Key, delta: i64, ttl_ms: u64, etag: u64 },
+    /// Puts a key under a tag for so long. `nonce` is below [`FINER`].
+    Tag { tag: Key, member: Bytes, ttl_ms: u64, nonce: u64 },
+    /// The keys under a tag that end first, at most [`limits::TAGGED_KEYS`].
+    Tagged(Key),
+    /// Takes keys from under a tag, unless they were put there again since they were seen.
+    Untag { tag: Key, seen: Vec<Member> },
     /// Do something to a limit, at the store's own time. Never sent twice by the store.
     Limit { key: Key, limit: Limit, action: Action },
     /// Check several limits of one slot, each key once: charged to all of them, or to none.
@@ -45,8 +65,11 @@ impl Op {
     /// The key, or one of the keys; none of an announcement.
     pub fn key(&self) -> Option<&Key> {
         match self {
-            Op::Get(key) | Op::Head(key) | Op::Delete(key) => Some(key),
-            Op::Add { key, .. }
+            Op::Get(key) | Op::Head(key) | Op::Delete(key) | Op::Life(key) | Op::Tagged(key) => Some(key),
+            Op::Tag { tag, .. } | Op::Untag { tag, .. } => Some(tag),
+            Op::Prolong { key, .. }
+            | Op::Count { key, .. }
+            | Op::Add { key, .. }
             | Op::Swap { key, .. }
             | Op::Release { key, .. }
             | Op::Put { key, .. }
@@ -62,8 +85,13 @@ impl Op {
 pub enum Reply {
     /// `Get`, `Head`: what is there.
     Bytes(Option<Bytes>),
-    /// `Add`, `Swap`, `Release`: whether it happened. `Put`, `Delete`, `Announce`: done.
+    /// `Add`, `Swap`, `Release`, `Prolong`: whether it happened. `Delete`: whether something was there.
+    /// `Put`, `Announce`, `Tag`, `Untag`: done.
     Done(bool),
+    /// `Life`: milliseconds, `None` without a value. `Count`: the sum, `None` when that is not possible.
+    Number(Option<i64>),
+    /// `Tagged`.
+    Members(Vec<Member>),
     /// `Limit`: one. `LimitAll`: one per check; when one denies, all of them are those of a peek.
     Limits(Vec<Evaluation>),
 }
@@ -93,9 +121,9 @@ impl StoreError {
 /// Outcome of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probed {
-    /// Over the connections that were there.
+    /// By the servers that were there before, over these connections or new ones.
     Same,
-    /// Over new ones.
+    /// By others, or by some that do not say who they are.
     Anew,
 }
 

@@ -61,6 +61,14 @@ impl Sim {
         &self.inner
     }
 
+    /// The store behind the faults, unless it is down.
+    pub(super) fn walkable(&self) -> Result<&Embedded, StoreError> {
+        match *self.down.lock() {
+            true => Err(StoreError::Unavailable("simulated outage".into())),
+            false => Ok(&self.inner),
+        }
+    }
+
     pub(super) async fn exec(&self, ops: Vec<Op>) -> Replies {
         if *self.down.lock() {
             return fail(&ops, &StoreError::Unavailable("simulated outage".into()));

@@ -24,6 +24,7 @@ pub(super) struct Link {
     address: String,
     connection: MultiplexedConnection,
     role: Role,
+    identity: Option<String>,
 }
 
 /// What the server says of itself.
@@ -58,7 +59,17 @@ impl Link {
             Err(error) if matches!(error.code(), Some("ERR" | "NOPERM")) => Role::default(),
             Err(error) => return Err(error),
         };
-        Ok(Self { address: address.to_owned(), connection, role })
+        // Restricted servers do not say who they are: they are taken for others every time.
+        let about =
+            redis::cmd("INFO").arg("server").arg("replication").query_async::<Value>(&mut connection).await;
+        let identity = about.as_ref().ok().and_then(wire::text).and_then(identity);
+        Ok(Self { address: address.to_owned(), connection, role, identity })
+    }
+
+    /// Changes when the process at the other end is another one, or when it became the master anew: what it
+    /// acknowledged under this name it still has. `None` = not known.
+    pub(super) fn identity(&self) -> Option<&str> {
+        self.identity.as_deref()
     }
 
     pub(super) fn address(&self) -> &str {
@@ -138,6 +149,11 @@ fn describe(error: &redis::RedisError) -> Arc<str> {
     error.to_string().into()
 }
 
+fn identity(info: &str) -> Option<String> {
+    let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    Some(format!("{} {}", field("run_id:")?, field("master_replid:")?))
+}
+
 fn role(hello: &Value) -> Role {
     let pairs: Vec<(&Value, &Value)> = match hello {
         Value::Map(pairs) => pairs.iter().map(|(name, value)| (name, value)).collect(),
@@ -155,5 +171,19 @@ fn role(hello: &Value) -> Role {
     Role {
         clustered: text("mode") == "cluster",
         replica: matches!(text("role").as_str(), "replica" | "slave"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_known_by_its_process_and_its_history() {
+        let info =
+            "# Server\r\nrun_id:abc\r\n\r\n# Replication\r\nmaster_replid:def\r\nmaster_replid2:000\r\n";
+        assert_eq!(identity(info).as_deref(), Some("abc def"));
+        assert_eq!(identity("run_id:abc"), None);
+        assert_eq!(identity(""), None);
     }
 }

@@ -11,6 +11,7 @@ mod link;
 mod options;
 mod slots;
 mod subscribe;
+mod walk;
 mod wire;
 
 use std::sync::Arc;
@@ -194,9 +195,10 @@ impl Valkey {
         }
         let known = self.topology.read().clone();
         let fresh = Topology::discover(&self.options, known.known()).await?;
+        let probed = if fresh.is_of(&known) { Probed::Same } else { Probed::Anew };
         *self.topology.write() = Arc::new(fresh);
         self.suspect.store(false, Ordering::SeqCst);
-        Ok(Probed::Anew)
+        Ok(probed)
     }
 }
 

@@ -136,6 +136,33 @@ impl Topology {
         Some(Self { links: self.links.clone(), owners, known: self.known.clone() })
     }
 
+    /// Whether every slot is, for certain, served by the same node as in `before`: then nothing that was acknowledged
+    /// is lost.
+    pub(super) fn is_of(&self, before: &Self) -> bool {
+        let slots = self.owners.len().max(1);
+        self.owners.len() == before.owners.len()
+            && (0..slots).all(|slot| {
+                let identity = self.identity(slot);
+                identity.is_some() && identity == before.identity(slot)
+            })
+    }
+
+    fn identity(&self, slot: usize) -> Option<&str> {
+        let index = self.owners.get(slot).map_or(0, |owner| usize::from(*owner));
+        self.links.get(index)?.identity()
+    }
+
+    /// The link to every node that owns slots.
+    pub(super) fn owners(&self) -> Vec<Arc<Link>> {
+        let owns = |index: usize| !self.clustered() || self.owners.contains(&(index as u16));
+        self.links
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| owns(*index))
+            .map(|(_, link)| link.clone())
+            .collect()
+    }
+
     /// Whether every node that owns slots answers a PING in time.
     pub(super) async fn answers(&self, options: &Options) -> bool {
         if self.links.is_empty() {
@@ -143,12 +170,8 @@ impl Topology {
         }
         let limit = PROBE.max(Duration::from_millis(options.deadline_ms));
         let ping = redis::cmd("PING");
-        let used = self
-            .links
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| !self.clustered() || self.owners.contains(&(*index as u16)));
-        let pings = used.map(|(_, link)| link.command(&ping, limit));
+        let owners = self.owners();
+        let pings = owners.iter().map(|link| link.command(&ping, limit));
         futures_util::future::join_all(pings)
             .await
             .iter()

@@ -11,7 +11,7 @@ use redis::{Cmd, Pipeline, Script, ServerError, Value};
 use crate::base::codec::HEADER;
 use crate::base::limits;
 use crate::limiter::{Evaluation, Form, script as limits_script};
-use crate::store::{Op, Reply, StoreError, StoreResult};
+use crate::store::{Member, Op, Reply, StoreError, StoreResult};
 
 use super::Step;
 
@@ -32,6 +32,11 @@ static RING: LazyLock<Lua> = LazyLock::new(|| Lua::new(limits_script::text(Form:
 static COARSE: LazyLock<Lua> = LazyLock::new(|| Lua::new(limits_script::text(Form::Coarse)));
 static LIMITS: LazyLock<Lua> = LazyLock::new(|| Lua::new(limits_script::ALL));
 static RELEASE: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("../scripts/release.lua")));
+static LIFE: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("../scripts/life.lua")));
+static PROLONG: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("../scripts/prolong.lua")));
+static COUNT: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("../scripts/count.lua")));
+static TAG: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("../scripts/tag.lua")));
+static UNTAG: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("../scripts/untag.lua")));
 
 /// What became of one step.
 #[derive(Debug)]
@@ -170,6 +175,33 @@ fn command(op: &Op, whole_script: bool) -> Cmd {
             command = script(&RELEASE, whole_script, 1);
             command.arg(key.bytes()).arg(&expected[..]);
         }
+        Op::Life(key) => {
+            command = script(&LIFE, whole_script, 1);
+            command.arg(key.bytes());
+        }
+        Op::Prolong { key, ttl_ms } => {
+            command = script(&PROLONG, whole_script, 1);
+            command.arg(key.bytes()).arg(*ttl_ms);
+        }
+        Op::Count { key, delta, ttl_ms, etag } => {
+            command = script(&COUNT, whole_script, 1);
+            command.arg(key.bytes()).arg(*delta).arg(*ttl_ms).arg(format!("{etag:016x}"));
+        }
+        Op::Tag { tag, member, ttl_ms, nonce } => {
+            command = script(&TAG, whole_script, 1);
+            command.arg(tag.bytes()).arg(&member[..]).arg(*ttl_ms).arg(*nonce);
+        }
+        Op::Tagged(tag) => {
+            command = redis::cmd("ZRANGE");
+            command.arg(tag.bytes()).arg(0).arg(limits::TAGGED_KEYS - 1).arg("WITHSCORES");
+        }
+        Op::Untag { tag, seen } => {
+            command = script(&UNTAG, whole_script, 1);
+            command.arg(tag.bytes());
+            for (member, stamp) in seen {
+                command.arg(&member[..]).arg(*stamp);
+            }
+        }
         Op::Limit { key, limit, action } => {
             let machine = if limit.form() == Form::Ring { &RING } else { &COARSE };
             command = script(machine, whole_script, 1);
@@ -221,6 +253,18 @@ fn limits_of(op: &Op, value: &Value) -> Option<Vec<Evaluation>> {
     }
 }
 
+/// Keys and stamps, one after the other.
+fn members(items: Vec<Value>) -> Option<Vec<Member>> {
+    let mut items = items.into_iter();
+    let mut all = Vec::with_capacity(items.len() / 2);
+    while let Some(member) = items.next() {
+        let (Value::BulkString(member), Some(stamp)) = (member, items.next()) else { return None };
+        let stamp: f64 = text(&stamp)?.parse().ok()?;
+        all.push((member.into(), stamp as u64));
+    }
+    Some(all)
+}
+
 fn answer(op: &Op, value: Value) -> Answer {
     if let Value::ServerError(error) = &value {
         return refused(op, error);
@@ -238,7 +282,13 @@ fn answer(op: &Op, value: Value) -> Answer {
         (Op::Limit { .. } | Op::LimitAll(_), value) => {
             limits_of(op, &value).map(Reply::Limits).ok_or_else(nonsense)
         }
-        (Op::Delete(_) | Op::Announce(_), Value::Int(_)) => Ok(Reply::Done(true)),
+        (Op::Delete(_), Value::Int(gone)) => Ok(Reply::Done(gone > 0)),
+        (Op::Announce(_) | Op::Tag { .. } | Op::Untag { .. }, Value::Int(_)) => Ok(Reply::Done(true)),
+        (Op::Prolong { .. }, Value::Int(done @ 0..=1)) => Ok(Reply::Done(done == 1)),
+        (Op::Life(_), Value::Int(ms)) => Ok(Reply::Number((ms >= 0).then_some(ms))),
+        (Op::Count { .. }, Value::Int(sum)) => Ok(Reply::Number(Some(sum))),
+        (Op::Count { .. }, Value::Nil) => Ok(Reply::Number(None)),
+        (Op::Tagged(_), Value::Array(items)) => members(items).map(Reply::Members).ok_or_else(nonsense),
         _ => Err(nonsense()),
     };
     Answer::Final(reply)
