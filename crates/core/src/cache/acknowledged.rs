@@ -33,7 +33,7 @@ impl Acknowledged {
         recent.push_back((now_ms, key.clone(), effect.clone()));
     }
 
-    /// What a server that failed at `failed_ms` may not have passed on; not what was acknowledged from `until_ms` on.
+    /// What a server that failed at `failed_ms` may not have passed on; not what was acknowledged after `until_ms`.
     /// Of one key only the newest counts.
     pub(super) fn since(&self, failed_ms: u64, until_ms: u64) -> Vec<(Key, Effect)> {
         let from = failed_ms.saturating_sub(limits::ACKNOWLEDGED_MS);
@@ -44,7 +44,7 @@ impl Acknowledged {
             .rev()
             .filter(|(at, key, _)| *at >= from && seen.insert(key.clone()))
             // After the newest of each was found: an older one of the same key has nothing to say any more.
-            .filter(|(at, ..)| *at < until_ms)
+            .filter(|(at, ..)| *at <= until_ms)
             .map(|(_, key, effect)| (key.clone(), effect.clone()))
             .collect()
     }
@@ -73,7 +73,7 @@ mod tests {
             "what is older than the window was replicated long ago"
         );
         assert_eq!(
-            acknowledged.since(3_000, 3_000),
+            acknowledged.since(3_000, 2_999),
             [(b.clone(), Effect::Delete)],
             "not what was said again since"
         );

@@ -175,7 +175,7 @@ impl Cache {
     }
 
     /// What must be sent again before a store that was away is believed: another server may answer in its
-    /// place, which lost the last writes of the one before. What was acknowledged since `began_ms` was so by this one.
+    /// place, which lost the last writes of the one before. What was acknowledged after `began_ms` was so by this one.
     pub(super) fn remember_for_return(&self, failed_ms: u64, began_ms: u64) {
         for (key, effect) in self.returns.iter().cloned().chain(self.acknowledged.since(failed_ms, began_ms))
         {
