@@ -414,7 +414,10 @@ export interface EngineOptions {
   readonly cacheBatchSize?: number | undefined;
   /** `CACHE_QUERY_TIMEOUT`, milliseconds, default 10000. Budget of one analytics query. (S2) */
   readonly cacheQueryTimeout?: number | undefined;
-  /** `CACHE_METRICS_ENABLED`. (S2) */
+  /**
+   * `CACHE_METRICS_ENABLED`. `false`: answers per tier and their latencies are not kept; in {@link getMetrics} they stay
+   * 0, in {@link metricsText} they are absent. Everything else is counted all the same. (S2)
+   */
   readonly cacheMetricsEnabled?: boolean | undefined;
   /** `ENABLE_CACHE_WARMING`. (S1) */
   readonly enableCacheWarming?: boolean | undefined;
@@ -443,7 +446,10 @@ export interface EngineOptions {
   readonly cacheBulkhead?: number | undefined;
   /** `CACHE_BULKHEAD_QUEUE`. Most loads waiting for a turn; beyond it `E_OVERLOADED`. */
   readonly cacheBulkheadQueue?: number | undefined;
-  /** `CACHE_WORKER_THREADS`. Native worker threads. */
+  /**
+   * `CACHE_WORKER_THREADS`. Native worker threads. All engines of a process share them: the first engine decides, another
+   * number later is ignored and logged as a warning.
+   */
   readonly cacheWorkerThreads?: number | undefined;
   /**
    * `CACHE_SPIN_US`, microseconds. A worker looks for more work this long before it sleeps: trades CPU for
@@ -845,16 +851,18 @@ export interface EngineHealth {
   readonly since: string;
   readonly store: StoreHealth;
   readonly source: SourceHealth;
-  readonly near: NearUsage;
+  readonly near: NearHealth;
   readonly tail: TailHealth;
   readonly limiter: LimiterHealth;
 }
 
 /** Whether rate limits are those of all processes. */
 export interface LimiterHealth {
-  /** `degraded`: every process enforces its share. */
+  /** `degraded`: every process enforces its share. Never `down`: without a store every process decides by itself. */
   readonly status: 'healthy' | 'degraded';
   readonly reason: string | null;
+  /** ISO-8601: when this status began. */
+  readonly since: string;
   /**
    * Processes, more precisely engines, that are known to share the limits, this one included; while the store is
    * away those of the moment before.
@@ -863,6 +871,10 @@ export interface LimiterHealth {
 }
 
 export interface StoreHealth {
+  /**
+   * `degraded`: in service, but within the last ten seconds it refused writes (out of memory, read-only) or a command
+   * (a missing right).
+   */
   readonly status: 'healthy' | 'degraded' | 'down' | 'not-configured';
   readonly kind: 'none' | 'embedded' | 'valkey';
   /** What was found at the other end, not what was asked for. */
@@ -877,8 +889,10 @@ export interface StoreHealth {
   readonly subscription: 'off' | 'healthy' | 'unhealthy';
 }
 
+/** The databases, asked just now. */
 export interface SourceHealth {
-  readonly status: 'healthy' | 'down' | 'not-configured';
+  /** `degraded`: the application's answers, the one of `ANALYTICS_DATABASE_URL` does not. */
+  readonly status: 'healthy' | 'degraded' | 'down' | 'not-configured';
   readonly reason: string | null;
   /** ISO-8601: when this status began. */
   readonly since: string;
@@ -895,6 +909,19 @@ export interface TailHealth {
   readonly state: TailState;
   /** Age in milliseconds of the oldest change that was applied last. */
   readonly lagMs: number;
+}
+
+/** Whether copies in this process are used as configured. */
+export interface NearHealth extends NearUsage {
+  /**
+   * `degraded`: copies are not served, because the store that would confirm them does not answer; or, where a namespace
+   * is `bounded`, they are confirmed on every read, because announcements of other processes do not arrive. Never
+   * `down`: every read has another way. `not-configured`: no store, or no memory for copies.
+   */
+  readonly status: 'healthy' | 'degraded' | 'not-configured';
+  readonly reason: string | null;
+  /** ISO-8601: when this status began. */
+  readonly since: string;
 }
 
 /** Size of the near cache now. */
@@ -923,6 +950,11 @@ export type Namespace =
 
 /** What {@link getMetrics} returns. Counters start at 0 with the engine and only grow; gauges are marked. */
 export interface MetricsSnapshot {
+  /**
+   * `cacheMetricsEnabled`. While `false`, `near`, `store`, `source`, `negative` and `latency` of every namespace are 0
+   * because they are not kept, not because nothing was answered.
+   */
+  readonly enabled: boolean;
   readonly uptimeMs: number;
   readonly store: StoreMetrics;
   readonly source: SourceMetrics;
@@ -2271,7 +2303,7 @@ export type DataSourceResult<R extends DataSourceQueryResult> = Omit<R, 'query_t
   readonly cacheKey: string;
   /** ISO-8601: when the query had ended. */
   readonly cached_at: string;
-  /** ISO-8601: from when on it is not answered any more. */
+  /** ISO-8601: when it ends. 1 to 5 % earlier than its kind may live, so that what was loaded together ends apart. */
   readonly expires_at: string;
 };
 
@@ -2299,7 +2331,8 @@ export interface RawDataSourceResult {
  * - **Key**: `datasource:{dataSourceId}:{hash}`; the id is `dataSourceId` (or `data_source_id`) of `params`, `default`
  *   without one. Order of properties, `undefined` and the order of organizations do not
  *   matter; the order inside arrays does. Nothing of the parameters can be read from it.
- * - **Lifetime** by `end_date`: today, later or missing 60 s, within the last seven days 300 s, older 3600 s.
+ * - **Lifetime** by `end_date`: today, later or missing 60 s, within the last seven days 300 s, older 3600 s; each less
+ *   1 to 5 %, so that results that were loaded together are not loaded again together.
  * - The query runs on the calling thread and keeps its `AsyncLocalStorage`; at most once at a time per key over all
  *   processes that share the store, the others wait. One that takes longer than `cacheLeaseMs` may be run by somebody
  *   else, too, and is not stored. What it throws reaches every waiting caller unchanged and is not cached.
@@ -2490,7 +2523,8 @@ export interface RedisCacheService {
   /** Begins the counts of {@link getMetrics} anew. (S5) */
   resetMetrics(): void;
   /**
-   * The stored value, else what `compute` returns, stored for `ttlSeconds`.
+   * The stored value, else what `compute` returns, stored for `ttlSeconds` less 1 to 5 %: values that were computed
+   * together do not end together.
    *
    * @param compute runs on the calling thread and keeps its `AsyncLocalStorage`; at most once at a time per key,
    * over all processes that share the store (one that takes longer than `cacheFlightWaitMs` may be joined by

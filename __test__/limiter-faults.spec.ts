@@ -288,7 +288,12 @@ describe('two engines and a store that refuses', () => {
       for (const one of [...atOnce, ...later]) expect(one.degraded).toBe(true);
       expect({ atOnce: allowed(atOnce), later: allowed(later) }).toEqual({ atOnce: LIMIT, later: LIMIT });
       for (const { limiter } of health) {
-        expect(limiter).toEqual({ status: 'degraded', reason: expect.any(String), instances: 2 });
+        expect(limiter).toEqual({
+          status: 'degraded',
+          reason: expect.any(String),
+          since: expect.any(String),
+          instances: 2,
+        });
       }
       await end();
       for (const engine of both) {

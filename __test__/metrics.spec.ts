@@ -194,6 +194,49 @@ describe('answers are counted where they came from', () => {
   });
 });
 
+describe('cacheMetricsEnabled: false', () => {
+  it('keeps no answers and no latencies; what was sent and what went wrong is counted all the same', async () => {
+    const silent = engines.start(store.options, { databaseUrl: url, cacheMetricsEnabled: false });
+    const { user_id: id } = await db.addUser();
+    await silent.isTokenBlacklisted(randomUUID());
+    const [before, wire] = [silent.getMetrics(), counter.statements];
+    for (let round = 0; round < 5; round += 1) await silent.getUserById(id);
+    expect(await silent.getUserById(randomUUID())).toBeNull();
+    await silent.invalidateUserCache(id);
+    await silent.invalidateTokenCache('revoked');
+    for (let round = 0; round < 5; round += 1)
+      expect(await silent.isTokenBlacklisted('revoked')).toBe(true);
+    for (let round = 0; round < 3; round += 1) await silent.checkRateLimit('silent', id, 2, 60);
+
+    const after = silent.getMetrics();
+    expect([before.enabled, engine.getMetrics().enabled]).toEqual([false, true]);
+    expect(counted('user_basic', silent)).toMatchObject({ loads: 2, fills: 2, invalidations: 1 });
+    for (const [name, stats] of Object.entries(after.namespaces)) {
+      const { near, store: fromStore, source, negative, latency } = stats;
+      const counts = Object.values(latency).map(({ count }) => count);
+      expect([name, near, fromStore, source, negative, ...counts]).toEqual([name, 0, 0, 0, 0, 0, 0, 0]);
+    }
+    expect(after.source.statements - before.source.statements).toBe(counter.statements - wire);
+    expect(counter.statements - wire).toBe(2);
+    expect(after.store.commands).toBeGreaterThan(before.store.commands);
+    expect(after.bridge.submitted).toBeGreaterThan(before.bridge.submitted);
+    expect(after.limiter).toMatchObject({ admitted: 2, denied: 1 });
+    expect(await silent.getHealth()).toMatchObject({ status: 'healthy', limiter: { status: 'healthy' } });
+  });
+
+  it('has no series of them in the Prometheus text, instead of zeros', async () => {
+    const silent = engines.start(store.options, { databaseUrl: url, cacheMetricsEnabled: false });
+    const { user_id: id } = await db.addUser();
+    await silent.getUserById(id);
+    const metrics = parsePrometheus(silent.metricsText());
+    expect(metrics.histograms).toEqual([]);
+    expect(silent.metricsText()).not.toMatch(/bcos_cache_answer|negative/);
+    expect(metrics.value('bcos_cache_events_total', { namespace: 'user_basic', event: 'fill' })).toBe(1);
+    expect(metrics.value('bcos_source_statements_total')).toBe(1);
+    expect(engine.metricsText()).toMatch(/bcos_cache_answers_total[\s\S]*bcos_cache_answer_seconds/);
+  });
+});
+
 describe('what was sent', () => {
   it('statements: what Postgres got, by name', async () => {
     const { user_id: id, email } = await db.addUser();
@@ -388,6 +431,20 @@ describe('log records', () => {
     const dropped = broken.getMetrics().logs.dropped - before;
     expect(seen).toBeLessThanOrEqual(1_024);
     expect(seen + dropped).toBe(4_000);
+  });
+
+  it('another number of worker threads is ignored, and that is said', async () => {
+    const records: LogRecord[] = [];
+    engine.setLogger((record) => records.push(record));
+    const said = () => records.filter(({ message }) => message.startsWith('CACHE_WORKER_THREADS is ignored'));
+    engines.start({ cacheStore: 'embedded' });
+    engines.start({ cacheStore: 'embedded', cacheWorkerThreads: 1 });
+    engines.start({ cacheStore: 'embedded', cacheWorkerThreads: 3 });
+    await until('it was said', () => said().length > 0);
+    await sleep(50);
+    expect(said()).toMatchObject([
+      { level: 'warn', component: 'config', fields: { asked: 3, running: 1 } },
+    ]);
   });
 
   it('a logger that throws is harmless, and is called again', async () => {

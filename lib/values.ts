@@ -8,6 +8,7 @@
 import type * as Public from '../index.js';
 import { abortable, type CallOptions, deadline, text } from './arguments.js';
 import { BcosCacheError, InvalidArgumentError } from './errors.js';
+import { shortened } from './jitter.js';
 import type { Loader } from './loader.js';
 import type { BeginReply, InvalidationReply, NativeEngine, ObjectReply } from './native.js';
 import type { Objects } from './objects.js';
@@ -194,7 +195,7 @@ export class Values implements Public.RedisCacheService {
     if (typeof compute !== 'function') {
       throw new InvalidArgumentError('compute is not accepted: a function is expected', { field: 'compute' });
     }
-    const ttlMs = milliseconds(ttlSeconds);
+    const ttlMs = shortened(milliseconds(ttlSeconds), Math.random());
     let computed = false;
     const value = (await this.#loader.run<unknown>(
       {

@@ -84,7 +84,7 @@ pub(crate) fn abandon(env: u64) {
 fn start(env: &[(String, String)], options: &serde_json::Value) -> Result<Arc<JsEngine>, Error> {
     let settings = config::load(env, options).map_err(|errors| config_error(&errors))?;
     log::install(settings.log);
-    let runtime = runtime::handle(settings.runtime.worker_threads)?;
+    let runtime = runtime::handle(&settings.runtime)?;
     Ok(Arc::new(Engine::start(settings, &runtime)?))
 }
 

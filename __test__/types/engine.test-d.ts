@@ -218,7 +218,11 @@ export function describeHealth(health: EngineHealth): string {
   expectType<'closed' | 'open' | 'half-open'>()(health.store.breaker);
   expectType<'none' | 'embedded' | 'standalone' | 'cluster'>()(health.store.mode);
   expectType<'off' | 'healthy' | 'unhealthy'>()(health.store.subscription);
-  expectType<'healthy' | 'down' | 'not-configured'>()(health.source.status);
+  expectType<'healthy' | 'degraded' | 'down' | 'not-configured'>()(health.source.status);
+  expectType<'healthy' | 'degraded' | 'not-configured'>()(health.near.status);
+  expectType<string | null>()(health.near.reason);
+  expectType<string>()(health.near.since);
+  expectType<string>()(health.limiter.since);
   expectType<number>()(health.near.capacityBytes);
   expectType<'off' | 'leading' | 'following' | 'alone'>()(health.tail.state);
   switch (health.status) {

@@ -8,6 +8,7 @@
 import type * as Public from '../../index.js';
 import { abortable, type CallOptions, check, deadline, text } from '../arguments.js';
 import { BcosCacheError, InvalidArgumentError } from '../errors.js';
+import { shortened } from '../jitter.js';
 import type { Loader, Protocol } from '../loader.js';
 import type { BeginReply, InvalidationReply, NativeEngine } from '../native.js';
 import type { Objects } from '../objects.js';
@@ -192,7 +193,8 @@ function read(
     scopeText(options?.scopeKey),
   );
   const seconds = lifetimeSeconds(endDate, Date.now(), options?.timeZone);
-  return { source: dataSourceId, hash, ttlMs: seconds * 1_000, query, raw: options?.raw === true };
+  const ttlMs = shortened(seconds * 1_000, Math.random());
+  return { source: dataSourceId, hash, ttlMs, query, raw: options?.raw === true };
 }
 
 /** A scope in words: all of it, since a part would make two of them one. */

@@ -39,6 +39,7 @@ impl Cache {
                         if error.opens_breaker() {
                             self.store_failed(&error);
                         } else {
+                            self.standing.refused(&error, self.clock.now_ms());
                             self.pause(RETRY_MS).await;
                             self.beat_between().await;
                         }
@@ -105,6 +106,7 @@ impl Cache {
     /// it takes in time: smaller ones when it does not.
     async fn tell_limits(&self) -> Result<(), StoreError> {
         let mut portion = limits::LIMIT_MOMENTS;
+        let news = !self.limits.is_settled();
         while !self.limits.trust() {
             let unsent = self.limits.take_unsent(portion);
             let now = self.clock.now_ms();
@@ -129,6 +131,9 @@ impl Cache {
                 Some(StoreError::Timeout) if portion > 1 => portion = (portion / 4).max(1),
                 Some(error) => return Err(error),
             }
+        }
+        if news {
+            self.standing.told(self.clock.now_ms());
         }
         Ok(())
     }
@@ -161,7 +166,7 @@ impl Cache {
     /// For a store that no other process shares: nothing has to be heard, so it always is.
     pub async fn alone(&self) {
         loop {
-            self.heard_ms.store(self.clock.now_ms().max(1), Ordering::SeqCst);
+            self.beat_heard(self.clock.now_ms().max(1));
             self.pause(limits::SUBSCRIPTION_HEARTBEAT_MS).await;
         }
     }
@@ -175,6 +180,14 @@ impl Cache {
     fn heartbeat(&self) -> Bytes {
         let beat = format!("{}\n\u{1}{} {}", self.keys.channel(), self.instance, self.clock.now_ms());
         beat.into_bytes().into()
+    }
+
+    /// Everything announced before `ms` has been heard.
+    fn beat_heard(&self, ms: u64) {
+        if !self.hears() {
+            self.standing.heard(self.clock.now_ms());
+        }
+        self.heard_ms.store(ms, Ordering::SeqCst);
     }
 
     /// Whose heartbeat it is and when it was sent, in the time of its sender; `None` for keys.
@@ -202,7 +215,7 @@ impl Listener for Cache {
                 }
                 // Its own time, not now: a message that was held up on the way says nothing about the present.
                 if ms > self.beats_from_ms.load(Ordering::SeqCst) {
-                    self.heard_ms.store(ms, Ordering::SeqCst);
+                    self.beat_heard(ms);
                 }
             }
         }

@@ -14,6 +14,7 @@ pub mod near;
 pub mod pending;
 pub mod policy;
 pub mod service;
+pub mod standing;
 pub mod tiered;
 
 pub use entry::{Found, Loaded, Verdict};

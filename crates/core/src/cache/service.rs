@@ -25,6 +25,7 @@ use super::invalidate::Effect;
 use super::near::{Near, NearEntry};
 use super::pending::Pending;
 use super::policy::{NearMode, Times};
+use super::standing::Standing;
 
 /// Longest wait of a first call for the first connection; after it the source answers.
 const FIRST_CONNECTION_MS: u64 = 200;
@@ -86,6 +87,8 @@ pub struct Cache {
     pub(super) acknowledged: Acknowledged,
     /// When a refusal was logged last.
     spoke_ms: AtomicU64,
+    /// Since when things are as they are.
+    pub standing: Standing,
     /// Tells this instance's heartbeats from those of others.
     pub(super) instance: u64,
 }
@@ -129,6 +132,7 @@ impl Cache {
             other: AtomicBool::new(false),
             acknowledged: Acknowledged::default(),
             spoke_ms: AtomicU64::new(0),
+            standing: Standing::default(),
             instance,
         }
     }
@@ -148,10 +152,14 @@ impl Cache {
         matches!(self.mode(namespace), NearMode::Bounded { .. })
     }
 
+    /// Whether some namespace is configured to be served without asking.
+    pub fn serves_unasked(&self) -> bool {
+        self.modes.iter().any(|mode| matches!(mode, NearMode::Bounded { .. }))
+    }
+
     /// Whether anybody relies on announcements.
     pub fn listens(&self) -> bool {
-        self.wants.load(Ordering::Relaxed)
-            || self.modes.iter().any(|mode| matches!(mode, NearMode::Bounded { .. }))
+        self.wants.load(Ordering::Relaxed) || self.serves_unasked()
     }
 
     /// From now on announcements are listened to.
@@ -270,6 +278,7 @@ impl Cache {
         if *error == StoreError::Timeout {
             self.telemetry.store_timeouts.up();
         }
+        self.standing.refused(error, self.clock.now_ms());
         match error {
             error if error.opens_breaker() => self.store_failed(error),
             // Said at most once a minute: a missing right refuses every request.
@@ -316,6 +325,15 @@ impl Cache {
     pub fn breaker_state(&self) -> (State, u64) {
         let breaker = self.breaker.lock();
         (breaker.state(), breaker.since_ms())
+    }
+
+    /// Since when announcements do not arrive, while they do not: the last one that was heard, and the silence that
+    /// is no sign yet; or the failure since which no older one counts.
+    pub fn deaf_since_ms(&self) -> u64 {
+        match self.heard_ms.load(Ordering::SeqCst) {
+            0 => self.beats_from_ms.load(Ordering::SeqCst),
+            heard => heard + limits::SUBSCRIPTION_SILENCE_MS,
+        }
     }
 
     /// Whether announcements arrive.

@@ -71,6 +71,8 @@ pub struct AnalyticsSettings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimeSettings {
     pub worker_threads: usize,
+    /// Somebody asked for this number.
+    pub worker_threads_given: bool,
     pub spin_us: u64,
 }
 
@@ -140,6 +142,7 @@ fn meaning(values: &Values<'_>, raw: &Raw, errors: &mut Vec<ConfigError>) -> Set
         },
         runtime: RuntimeSettings {
             worker_threads: values.number("CACHE_WORKER_THREADS"),
+            worker_threads_given: values.is_given("CACHE_WORKER_THREADS"),
             spin_us: values.number("CACHE_SPIN_US"),
         },
         jwt: JwtSettings { user_claims: values.list("JWT_USER_CLAIMS") },

@@ -117,7 +117,8 @@ pub const VARIABLES: &[Variable] = &[
     var("ENABLE_CACHE_WARMING", "enableCacheWarming", Kind::Bool, Some("false"),
         "Whether caches are warmed without being asked."),
     var("CACHE_METRICS_ENABLED", "cacheMetricsEnabled", Kind::Bool, Some("true"),
-        "Whether counters and latencies are kept."),
+        "Whether answers are counted and timed; statements, round trips, loads, errors and rate limits are counted \
+         in any case."),
     // Tokens.
     var("JWT_USER_CLAIMS", "jwtUserClaims", Kind::Names, Some("user_id,userId,sub"),
         "The claims that may hold the user's id; the first one present is used."),
@@ -149,7 +150,7 @@ pub const VARIABLES: &[Variable] = &[
     var("NODE_ENV", "nodeEnv", Kind::Text, None,
         "The mode of the process; production switches the sampling of contexts on."),
     var("CACHE_WORKER_THREADS", "cacheWorkerThreads", count(1, 4), Some("1"),
-        "Threads that do the work beside the JavaScript thread."),
+        "Threads that do the work beside the JavaScript thread, for all engines of a process: the first one decides."),
     var("CACHE_SPIN_US", "cacheSpinUs", Kind::Microseconds(Bounds { min: 0, max: 200 }), Some("0"),
         "How long an idle worker keeps looking for work before it sleeps; costs CPU."),
     var("REDIS_LOG", "redisLog", Kind::Enum(LOG_LEVELS), Some("warn"),

@@ -26,10 +26,11 @@ use crate::telemetry::Telemetry;
 
 use super::Core;
 use super::contexts::Rbac;
+use super::standing::Found;
 use super::tail::TailState;
 
 pub(super) fn core(settings: Settings, runtime: &Handle) -> Result<Core, Error> {
-    let telemetry = Arc::new(Telemetry::default());
+    let telemetry = Arc::new(Telemetry::new(settings.metrics));
     let clock = Clock::system();
     let store = match &settings.store.kind {
         StoreKind::None => Store::None,
@@ -45,7 +46,8 @@ impl Core {
     /// A core over a simulated store, for tests.
     pub fn simulated(settings: Settings, clock: Clock, runtime: &Handle) -> Result<Self, Error> {
         let store = Store::Sim(Sim::new(clock.clone()));
-        assemble(settings, store, clock, Arc::default(), runtime)
+        let telemetry = Arc::new(Telemetry::new(settings.metrics));
+        assemble(settings, store, clock, telemetry, runtime)
     }
 }
 
@@ -86,6 +88,7 @@ fn assemble(
     Ok(Core {
         rbac: Rbac::new(&settings),
         tail: TailState::default(),
+        source_found: Found::new(clock.now_ms()),
         started_ms: clock.now_ms(),
         cache,
         source,

@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 use crate::base::error::{Code, Error};
 use crate::base::key::Namespace;
-use crate::store::Store;
 use crate::store::breaker::State;
 use crate::telemetry::{Histogram, prometheus};
 
 use super::Core;
+use super::standing::{Standing, overall};
 
 /// Longest wait of a health check for the database.
 const PING_MS: u64 = 500;
@@ -21,6 +21,8 @@ const PING_MS: u64 = 500;
 pub enum Component {
     /// Works.
     Healthy,
+    /// Works, but slower or with less protection.
+    Degraded,
     /// Does not answer.
     Down,
     /// Not configured.
@@ -55,95 +57,82 @@ impl Core {
 
     /// Asks the source and reports every tier.
     pub async fn health(&self) -> Health {
-        let source_error = if self.source.configured() { self.ping().await.err() } else { None };
-        let source = match (&source_error, self.source.configured()) {
-            (_, false) => Component::Off,
-            (Some(_), true) => Component::Down,
-            (None, true) => Component::Healthy,
-        };
-        let store = match &self.cache.store {
-            Store::None => Component::Off,
-            _ if self.cache.available() => Component::Healthy,
-            _ => Component::Down,
-        };
-        let (status, reason) = match (store, source) {
-            (Component::Down, Component::Down) => {
-                ("down", Some("neither the store nor the database answers"))
-            }
-            (Component::Down, Component::Off) => {
-                ("down", Some("the store does not answer and no database is configured"))
-            }
-            (Component::Down, _) => {
-                ("degraded", Some("the store does not answer; every read goes to the database"))
-            }
-            (_, Component::Down) => {
-                ("degraded", Some("the database does not answer; only cached entries are served"))
-            }
-            _ => ("healthy", None),
-        };
+        let source = self.source_standing().await;
+        let store = self.store_standing();
+        let near = self.near_standing(&store);
+        let limiter = self.limiter_standing(&store);
+        let (status, reason, since_ms) = overall(&store, &source, &near);
         let since = |ms: u64| {
             iso(self.cache.clock.unix_ms().saturating_sub(self.cache.clock.now_ms().saturating_sub(ms)))
         };
-        let (_, breaker_ms) = self.cache.breaker_state();
-        let store_since = since(if store == Component::Off { self.started_ms } else { breaker_ms });
-        let source_since = since(self.source.since_ms().unwrap_or(self.started_ms));
         let (entries, bytes, capacity) = self.cache.near.usage();
         let subscription = match (self.cache.listens(), self.cache.hears()) {
             (false, _) => "off",
             (true, true) => "healthy",
             (true, false) => "unhealthy",
         };
-        let since = if source == Component::Down { &source_since } else { &store_since };
         let details = json!({
             "status": status,
             "reason": reason,
-            "since": since,
+            "since": since(since_ms),
             "store": {
-                "status": name(store),
+                "status": name(store.component),
                 "kind": self.cache.store.kind(),
                 "mode": self.cache.store.mode(),
                 "breaker": self.breaker_name(),
-                "reason": (store == Component::Down).then_some("the circuit breaker is open"),
-                "since": store_since,
+                "reason": store.reason,
+                "since": since(store.since_ms),
                 "pendingInvalidations": self.cache.pending.len(),
                 "subscription": subscription,
             },
             "source": {
-                "status": name(source),
-                "reason": source_error.as_ref().map(|error| error.message.to_string()),
-                "since": source_since,
+                "status": name(source.component),
+                "reason": source.reason,
+                "since": since(source.since_ms),
             },
-            "near": { "entries": entries, "bytes": bytes, "capacityBytes": capacity },
+            "near": {
+                "status": name(near.component),
+                "reason": near.reason,
+                "since": since(near.since_ms),
+                "entries": entries,
+                "bytes": bytes,
+                "capacityBytes": capacity,
+            },
             "tail": { "state": self.tail.role().name(), "lagMs": self.tail.lag_ms() },
-            "limiter": self.limiter_health(store),
+            "limiter": {
+                "status": name(limiter.component),
+                "reason": limiter.reason,
+                "since": since(limiter.since_ms),
+                "instances": self.cache.limits.peers().live(),
+            },
         });
-        Health { store, source, details }
+        Health { store: store.component, source: source.component, details }
     }
 
-    /// Whether rate limits are those of all instances, and how many instances there are.
-    fn limiter_health(&self, store: Component) -> Value {
-        let reason = match store {
-            Component::Healthy if self.cache.limits.is_settled() => None,
-            Component::Healthy => Some(
-                "the store does not take rate limits (out of memory, or no right to run scripts); every process enforces its share",
-            ),
-            Component::Off => Some("no store is configured; every process counts for itself"),
-            Component::Down => Some("the store does not answer; every process enforces its share"),
+    /// The source, asked just now.
+    async fn source_standing(&self) -> Standing {
+        if !self.source.configured() {
+            return Standing::new(Component::Off, None, self.started_ms);
+        }
+        let (application, analytics) = tokio::join!(
+            in_time("the database", self.source.ping()),
+            in_time("the analytics database", self.source.reach_analytics()),
+        );
+        let (component, error) = match (application, analytics) {
+            (Err(error), _) => (Component::Down, Some(error)),
+            (Ok(()), Err(error)) => (Component::Degraded, Some(error)),
+            (Ok(()), Ok(())) => (Component::Healthy, None),
         };
-        json!({
-            "status": if reason.is_none() { "healthy" } else { "degraded" },
-            "reason": reason,
-            "instances": self.cache.limits.peers().live(),
-        })
-    }
-
-    /// A health check must not hang with what it checks.
-    async fn ping(&self) -> Result<(), Error> {
-        let limit = Duration::from_millis(PING_MS);
-        let late = || {
-            Error::new(Code::SourceUnavailable, format!("the database did not answer within {PING_MS} ms"))
+        let found_ms = self.source_found.since_ms(component, self.cache.clock.now_ms());
+        let since_ms = match self.source.since_ms() {
+            // Statements met it before anybody looked.
+            Some(changed_ms) if component == Component::Down && !self.source.reachable() => {
+                changed_ms.min(found_ms)
+            }
+            Some(changed_ms) if component == Component::Healthy => changed_ms.max(found_ms),
+            _ => found_ms,
         };
-        tokio::time::timeout(limit, self.source.ping()).await.unwrap_or_else(|_| Err(late()))
+        Standing::new(component, error.as_ref().map(|error| &*error.message), since_ms)
     }
 
     /// As `MetricsSnapshot` of the TypeScript surface.
@@ -156,6 +145,7 @@ impl Core {
         let namespaces: serde_json::Map<String, Value> =
             Namespace::ALL.iter().map(|one| (one.name().to_owned(), self.namespace(*one))).collect();
         json!({
+            "enabled": telemetry.keeps_answers(),
             "uptimeMs": self.cache.clock.now_ms().saturating_sub(self.started_ms),
             "store": {
                 "kind": self.cache.store.kind(),
@@ -292,9 +282,16 @@ impl Core {
     }
 }
 
+/// A health check must not hang with what it checks.
+async fn in_time(what: &str, asked: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+    let late = || Error::new(Code::SourceUnavailable, format!("{what} did not answer within {PING_MS} ms"));
+    tokio::time::timeout(Duration::from_millis(PING_MS), asked).await.unwrap_or_else(|_| Err(late()))
+}
+
 fn name(component: Component) -> &'static str {
     match component {
         Component::Healthy => "healthy",
+        Component::Degraded => "degraded",
         Component::Down => "down",
         Component::Off => "not-configured",
     }

@@ -22,6 +22,7 @@ mod payloads;
 mod ratelimits;
 mod rbac;
 mod sampler;
+mod standing;
 mod tail;
 mod tokens;
 mod users;
@@ -230,6 +231,7 @@ pub struct Core {
     rbac: contexts::Rbac,
     tail: tail::TailState,
     started_ms: u64,
+    source_found: standing::Found,
     closing: AtomicBool,
     /// Turns true when the engine has ended: whoever still waits is told so.
     ended: watch::Sender<bool>,

@@ -14,7 +14,8 @@ const LATE: u32 = 3;
 pub(super) struct Gate {
     retry_at_ms: Option<u64>,
     late: u32,
-    since_ms: Option<u64>,
+    /// When it closed, or opened again.
+    changed_ms: Option<u64>,
 }
 
 impl Gate {
@@ -34,21 +35,24 @@ impl Gate {
         }
     }
 
-    pub(super) fn answered(&mut self) {
-        *self = Self::default();
+    pub(super) fn answered(&mut self, now_ms: u64) {
+        let changed_ms = if self.is_up() { self.changed_ms } else { Some(now_ms) };
+        *self = Self { changed_ms, ..Self::default() };
     }
 
     /// The database could not be reached. True when this closed the gate.
     pub(super) fn failed(&mut self, now_ms: u64) -> bool {
         let was_up = self.is_up();
         self.retry_at_ms = Some(now_ms + WINDOW_MS);
-        self.since_ms.get_or_insert(now_ms);
+        if was_up {
+            self.changed_ms = Some(now_ms);
+        }
         was_up
     }
 
-    /// Since when the database does not answer.
-    pub(super) fn since_ms(&self) -> Option<u64> {
-        self.since_ms
+    /// When the database stopped or began again to answer; `None` when it always did.
+    pub(super) fn changed_ms(&self) -> Option<u64> {
+        self.changed_ms
     }
 
     /// A statement was not answered in time.
@@ -71,8 +75,13 @@ mod tests {
         assert!(gate.failed(0));
         let asked = (1..=1_000).filter(|now| gate.enter(*now)).count();
         assert_eq!(asked, 4);
-        gate.answered();
+        assert_eq!(gate.changed_ms(), Some(0));
+        gate.failed(1_000);
+        assert_eq!(gate.changed_ms(), Some(0), "the same outage");
+        gate.answered(1_001);
         assert!(gate.enter(1_001) && gate.enter(1_001));
+        gate.answered(1_002);
+        assert_eq!(gate.changed_ms(), Some(1_001));
     }
 
     #[test]

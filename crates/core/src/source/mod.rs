@@ -118,9 +118,9 @@ impl Source {
         self.gate.lock().is_up()
     }
 
-    /// Since when the database does not answer, in monotonic milliseconds.
+    /// When the database stopped or began again to answer, in monotonic milliseconds; `None` when it always did.
     pub fn since_ms(&self) -> Option<u64> {
-        self.gate.lock().since_ms()
+        self.gate.lock().changed_ms()
     }
 
     /// Statements running now and waiting for their turn.
@@ -140,6 +140,15 @@ impl Source {
             Box::pin(async move { query.execute(connection).await.map(drop) })
         })
         .await
+    }
+
+    /// Whether the analytics database can be reached, where it is another one.
+    pub async fn reach_analytics(&self) -> Result<(), Error> {
+        let (Some(_), Some(pool)) = (&self.options.analytics_url, &self.analytics) else { return Ok(()) };
+        let unreachable = |error: sqlx::Error| {
+            unavailable(&format!("the analytics database is not reachable ({})", kind(&error)))
+        };
+        pool.acquire().await.map(drop).map_err(unreachable)
     }
 
     /// Closes both pools.
@@ -195,7 +204,7 @@ impl Source {
         });
         match tokio::time::timeout_at(until, work).await {
             Ok(Ok(Ok(value))) => {
-                self.gate.lock().answered();
+                self.gate.lock().answered(self.clock.now_ms());
                 Ok(value)
             }
             Ok(Ok(Err(error))) => Err(self.failed(&error)),
@@ -229,7 +238,7 @@ impl Source {
     fn failed(&self, error: &sqlx::Error) -> Error {
         if matches!(error, sqlx::Error::Database(_)) {
             // The database is there and refused the statement: its answer, not an outage.
-            self.gate.lock().answered();
+            self.gate.lock().answered(self.clock.now_ms());
             self.telemetry.source_errors.up();
             let code =
                 error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned();

@@ -71,11 +71,16 @@ pub struct NamespaceStats {
     pub errors: Counter,
     /// Time to an answer, by tier.
     pub latency: [Histogram; 3],
+    /// Answers are not counted: see [`Telemetry::new`].
+    silent: bool,
 }
 
 impl NamespaceStats {
     /// Counts one answer.
     pub fn answered(&self, tier: Tier, negative: bool, us: u64) {
+        if self.silent {
+            return;
+        }
         match tier {
             Tier::Near => self.near.up(),
             Tier::Store => self.store.up(),
@@ -155,8 +160,44 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
+    /// Without `answers` neither answers nor their latencies are kept, which is all that costs something on every call.
+    /// What happens rarely, or once per round trip, is counted all the same: operators see trouble by it.
+    pub fn new(answers: bool) -> Self {
+        let mut telemetry = Self::default();
+        telemetry.namespaces.iter_mut().for_each(|stats| stats.silent = !answers);
+        telemetry
+    }
+
+    /// Whether answers and their latencies are kept.
+    pub fn keeps_answers(&self) -> bool {
+        self.namespaces.iter().all(|stats| !stats.silent)
+    }
+
     /// The counters of one namespace.
     pub fn of(&self, namespace: Namespace) -> &NamespaceStats {
         &self.namespaces[namespace.index()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_kept_or_not_and_events_always() {
+        for answers in [true, false] {
+            let telemetry = Telemetry::new(answers);
+            assert_eq!(telemetry.keeps_answers(), answers);
+            let stats = telemetry.of(Namespace::UserBasic);
+            for tier in [Tier::Near, Tier::Store, Tier::Source] {
+                stats.answered(tier, true, 7);
+            }
+            stats.loads.up();
+            let kept = u64::from(answers);
+            assert_eq!([&stats.near, &stats.store, &stats.source].map(Counter::get), [kept; 3]);
+            assert_eq!(stats.negative.get(), 3 * kept);
+            assert!(stats.latency.iter().all(|latency| latency.count() == kept));
+            assert_eq!(stats.loads.get(), 1);
+        }
     }
 }

@@ -102,12 +102,16 @@ pub fn prometheus(telemetry: &Telemetry, gauges: &[(&str, &str, f64)]) -> String
     for (name, help, value) in gauges {
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
     }
-    namespaces(telemetry, &mut out);
-    latency(telemetry, &mut out);
+    // What is not kept has no series: 0 would be a figure.
+    if telemetry.keeps_answers() {
+        answers(telemetry, &mut out);
+        latency(telemetry, &mut out);
+    }
+    events(telemetry, &mut out);
     out
 }
 
-fn namespaces(telemetry: &Telemetry, out: &mut String) {
+fn answers(telemetry: &Telemetry, out: &mut String) {
     let _ = writeln!(
         out,
         "# HELP bcos_cache_answers_total Answers by namespace and tier.\n# TYPE bcos_cache_answers_total counter"
@@ -124,14 +128,17 @@ fn namespaces(telemetry: &Telemetry, out: &mut String) {
             );
         }
     }
+}
+
+fn events(telemetry: &Telemetry, out: &mut String) {
     let _ = writeln!(
         out,
         "# HELP bcos_cache_events_total What else happened, by namespace.\n# TYPE bcos_cache_events_total counter"
     );
     for namespace in Namespace::ALL {
         let stats = telemetry.of(namespace);
+        let negative = telemetry.keeps_answers().then(|| ("negative", stats.negative.get()));
         let events = [
-            ("negative", stats.negative.get()),
             ("load", stats.loads.get()),
             ("wait", stats.waits.get()),
             ("takeover", stats.takeovers.get()),
@@ -141,7 +148,7 @@ fn namespaces(telemetry: &Telemetry, out: &mut String) {
             ("corrupt", stats.corrupt.get()),
             ("error", stats.errors.get()),
         ];
-        for (event, value) in events {
+        for (event, value) in negative.into_iter().chain(events) {
             let _ = writeln!(
                 out,
                 "bcos_cache_events_total{{namespace=\"{}\",event=\"{event}\"}} {value}",
