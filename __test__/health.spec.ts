@@ -137,7 +137,9 @@ it('a store that refuses writes is degraded, and says so while it serves', async
     // The same trouble is not newer for being met again.
     await engine.isTokenBlacklisted(randomUUID());
     const later = sound(await engine.getHealth());
-    expect(Math.abs(Date.parse(later.store.since) - Date.parse(full.store.since))).toBeLessThanOrEqual(CLOCK_MS);
+    expect(Math.abs(Date.parse(later.store.since) - Date.parse(full.store.since))).toBeLessThanOrEqual(
+      CLOCK_MS,
+    );
   } finally {
     await restore();
   }

@@ -204,8 +204,7 @@ describe('cacheMetricsEnabled: false', () => {
     expect(await silent.getUserById(randomUUID())).toBeNull();
     await silent.invalidateUserCache(id);
     await silent.invalidateTokenCache('revoked');
-    for (let round = 0; round < 5; round += 1)
-      expect(await silent.isTokenBlacklisted('revoked')).toBe(true);
+    for (let round = 0; round < 5; round += 1) expect(await silent.isTokenBlacklisted('revoked')).toBe(true);
     for (let round = 0; round < 3; round += 1) await silent.checkRateLimit('silent', id, 2, 60);
 
     const after = silent.getMetrics();
@@ -442,9 +441,7 @@ describe('log records', () => {
     engines.start({ cacheStore: 'embedded', cacheWorkerThreads: 3 });
     await until('it was said', () => said().length > 0);
     await sleep(50);
-    expect(said()).toMatchObject([
-      { level: 'warn', component: 'config', fields: { asked: 3, running: 1 } },
-    ]);
+    expect(said()).toMatchObject([{ level: 'warn', component: 'config', fields: { asked: 3, running: 1 } }]);
   });
 
   it('a logger that throws is harmless, and is called again', async () => {

@@ -9,6 +9,7 @@ import type { Engine, LogRecord } from '../index.js';
 import { type FaultProxy, type Server, startProxy, startValkey } from './servers/index.mjs';
 import { type Database, Databases, PASSWORD_HASH, type UserRow } from './support/database.js';
 import { Engines, outcome, until } from './support/engines.js';
+import { functions, newWorld, type World } from './support/functions.js';
 import { addRights } from './support/rbac-functions.js';
 import { claimsOf, forged, signed, verified } from './support/tokens.js';
 
@@ -25,11 +26,71 @@ let engine: Engine;
 let user: UserRow;
 let role: string;
 let token: string;
+let world: World;
 
 const jti = `jti-${randomUUID()}-${randomUUID()}`;
 const address = `private.person.${randomUUID()}@example.test`;
 const peer = '203.0.113.77';
 const agent = 'private-agent/1.0';
+const phrase = `private phrase ${randomUUID()}`;
+const source = `source-${randomUUID()}`;
+const organization = randomUUID();
+
+/** What a query of the application returns, and what it may fail with. */
+const found = async () => ({ data: [{ note: phrase, seen: peer, by: address }] });
+const failing = async (): Promise<{ data: [] }> => {
+  throw new Error(`${phrase} of ${address}`);
+};
+/** Told apart by what is personal: a phrase somebody searched for. */
+const asked = () => ({ dataSourceId: source, measure: phrase, filters: { email: address, ip: peer } });
+const limits = (identifier: string) => [
+  { type: 'login', identifier, limit: 5, windowSeconds: 60 },
+  { type: 'mfa', identifier, limit: 1, windowSeconds: 60 },
+];
+const request = () => ({ headers: new Headers({ 'x-forwarded-for': peer, 'user-agent': agent }) });
+
+/** The functions about limits, results and the application's own values. */
+const laterCalls = (): (() => Promise<unknown>)[] => {
+  const service = engine.redisCacheService;
+  return [
+    () => engine.checkRateLimit('login', address, 2, 60),
+    () => engine.checkRateLimit('login', address, 2, 60),
+    () => engine.checkRateLimit('login', address, 2, 60),
+    () => engine.checkRateLimit('login', `${address}\0`, 2, 60),
+    () => engine.checkRateLimit(address, peer.repeat(200), 2, 60),
+    () => engine.checkRateLimit('login', address, 0, 60),
+    () => engine.checkIpRateLimit(peer, 1, 60),
+    () => engine.checkIpRateLimit(peer, 1, 60),
+    () => engine.checkIpRateLimit(address, 1, 60),
+    () => engine.checkUserRateLimit(user.user_id, 1, 60),
+    () => engine.checkRateLimits(limits(address)),
+    () => engine.checkRateLimits(limits(address)),
+    () => engine.peekRateLimit('login', address, 2, 60),
+    () => engine.blockRateLimit('login', address, 2, 60, 5),
+    () => engine.rewardRateLimit('login', address, 2, 60, 1),
+    () => engine.resetRateLimit('login', address),
+    () => engine.applyRateLimit(request(), 'auth'),
+    () => engine.applyRateLimit(request(), 'auth', { identifier: address }),
+    () => engine.applyRateLimit({ headers: { 'x-forwarded-for': `${address}, ${address}` } }, 'auth'),
+    () => engine.authorizeRequest({ userId: user.user_id, limit: { type: 'api', identifier: peer } }),
+    () => engine.queryDataSourceWithCache(asked(), [organization], found),
+    () => engine.queryDataSourceWithCache(asked(), [organization], found, true),
+    () => engine.queryDataSourceWithCache(asked(), [organization], failing, true),
+    () => engine.queryDataSourceWithCache({ ...asked(), end_date: address }, [organization], found),
+    () => engine.queryDataSourceWithCache(asked(), [organization], found, false, { scopeKey: address }),
+    () => engine.queryAsResponse(request(), asked(), [organization], found),
+    () => engine.invalidateDataSourceCache(address),
+    () => engine.invalidateDataSourceCaches(source),
+    () => engine.queryDataSourceWithCache(asked(), [organization], found),
+    () => service.set('profile', { note: phrase, email: address }, 60),
+    () => service.set('profile', () => address, 60),
+    () => service.get('profile'),
+    () => service.get(`${address}\0`),
+    () => service.getOrSet('profile-2', found, 60),
+    () => service.getOrSet('profile-3', failing, 60),
+    () => service.del('profile-2'),
+  ];
+};
 
 /** Every function, with errors of the arguments, the store and the source on the way. */
 async function scenario(): Promise<void> {
@@ -93,6 +154,9 @@ async function scenario(): Promise<void> {
     () => engine.invalidateAllRolePermissions(),
     () => engine.getCachedUserContext(user.user_id),
     () => engine.getHealth(),
+    ...laterCalls(),
+    // And whatever is added to the table of all functions, on a world of this very user.
+    ...functions.map((row) => () => row.call(engine, world)),
   ];
   for (const call of calls) await outcome(call());
 }
@@ -104,7 +168,9 @@ beforeAll(async () => {
   proxy = await startProxy({ port: server.port });
   user = await db.addUser({ email: address, first_name: 'Privatefirst', last_name: 'Privatelast' });
   ({ role } = await addRights(db, user.user_id));
-  token = signed(claimsOf(user.user_id, { jti, email: address, ip: peer }));
+  const claims = { ...claimsOf(user.user_id, { jti, email: address, ip: peer }), jti };
+  token = signed(claims);
+  world = { ...(await newWorld(db)), user, role, token, claims };
   const url = new URL(db.url);
   url.password = DATABASE_PASSWORD;
   engine = engines.start({
@@ -115,6 +181,7 @@ beforeAll(async () => {
     redisLog: 'trace',
     cacheDeadlineMs: 500,
     databaseUrl: url.href,
+    rateLimitTrustedProxies: '1',
   });
   engine.setLogger((record) => records.push(record));
 
@@ -167,6 +234,9 @@ describe('log records of the whole scenario at level trace', () => {
     ['the end of the token id', jti.slice(-12)],
     ['the IP address', peer],
     ['the user agent', agent],
+    ['what was searched for', phrase],
+    ['the data source', source],
+    ['the organization', organization],
     ['the password of the store', STORE_PASSWORD],
     ['the password of the source', DATABASE_PASSWORD],
   ];
@@ -216,6 +286,16 @@ describe('log records of the whole scenario at level trace', () => {
         engine.invalidateUserContext(user.user_id, address),
         engine.invalidateUserContext(address),
         engine.authorizeRequest({ userId: user.user_id, tokenId: `${jti}\0` }),
+        engine.checkRateLimit('login', address, 0, 60),
+        engine.checkRateLimit('login', `${address}\0`, 2, 60),
+        engine.checkIpRateLimit(address, 1, 60),
+        engine.applyRateLimit({ headers: { 'x-forwarded-for': address } }, 'auth'),
+        engine.queryDataSourceWithCache({ ...asked(), end_date: address }, [organization], found),
+        engine.queryDataSourceWithCache(asked(), address as unknown as string[], found),
+        engine.queryDataSourceWithCache(asked(), [organization], async () => [address] as never),
+        engine.invalidateDataSourceCache(address),
+        engine.redisCacheService.get(`${address}\0`),
+        engine.redisCacheService.set('profile', () => address, 60),
       ].map((call) => outcome<unknown>(call)),
     );
     const messages = errors.map((ended) => ('error' in ended ? String(ended.error) : 'no error'));
@@ -250,7 +330,8 @@ describe('the store', () => {
     const names = new Set((await everything()).map(([key]) => key.split(':')[0]));
     const authentication = ['user_basic', 'user_email', 'token_bl', 'jwt_payload', 'jwt_user'];
     const authorization = ['user_context', 'role_perms', 'org_tree', 'rbac_epoch'];
-    expect(names).toEqual(new Set([...authentication, ...authorization]));
+    const others = ['ratelimit', 'datasource', 'datasource_gen', 'cache'];
+    expect(names).toEqual(new Set([...authentication, ...authorization, ...others]));
     expect(
       (await everything()).some(([key, value]) => key.startsWith('user_context:') && value.includes(address)),
     ).toBe(true);
@@ -273,7 +354,10 @@ describe('the store', () => {
 
   it('has no address in a key, and no key is a plain digest of a shorter form of it', async () => {
     const keys = (await everything()).map(([key]) => key);
-    for (const key of keys) expect(decodeURIComponent(key)).not.toMatch(/@|private\.person/i);
+    // A limit is counted under the text that the application has given; that one is documented.
+    const own = keys.filter((key) => !key.startsWith('ratelimit:'));
+    for (const key of own) expect(decodeURIComponent(key)).not.toMatch(/@|private[. ]p/i);
+    expect(own.filter((key) => key.startsWith('datasource:'))).not.toHaveLength(0);
     expect(keys.filter((key) => key.startsWith('user_email:'))).not.toHaveLength(0);
     for (const key of keys.filter((one) => one.startsWith('user_email:')))
       expect(key).toMatch(/^user_email:[0-9a-f]{64}$/);
@@ -283,7 +367,8 @@ describe('the store', () => {
     const rows = await db.query('SELECT ip_address, user_agent FROM token_blacklist WHERE jti = $1', [jti]);
     expect(rows).toEqual([{ ip_address: peer, user_agent: agent }]);
     for (const [key, value] of await everything()) {
-      if (key.startsWith('jwt_payload:')) continue; // The application's own claims.
+      // The application's own claims, results, values and names of limits.
+      if (/^(jwt_payload|datasource|cache|ratelimit):/.test(key)) continue;
       expect(key + value).not.toContain(peer);
       expect(key + value).not.toContain(agent);
     }

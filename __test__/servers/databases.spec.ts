@@ -1,6 +1,10 @@
 /** The databases that other specs rely on do what their types promise. Needs no product code. */
-import { readFileSync } from 'node:fs';
+import { execFile } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Pgbouncer, type PostgresServer, startPgbouncer, startPostgres } from './index.mjs';
@@ -64,6 +68,52 @@ describe('PostgreSQL', () => {
     await postgres.restart();
     expect(await postgres.query('SELECT id FROM kept')).toEqual([{ id: 1 }]);
   }, 30_000);
+});
+
+describe('PostgreSQL in a clone below a folder that only its owner may enter', () => {
+  const root = join(__dirname, '..', '..');
+  let folder: string;
+  beforeAll(() => {
+    // As root in a container: /root has mode 700, and the server runs as another account.
+    folder = mkdtempSync(join(tmpdir(), 'bcos-private-'));
+    mkdirSync(join(folder, 'clone', '__test__'), { recursive: true });
+    cpSync(__dirname, join(folder, 'clone', '__test__', 'servers'), { recursive: true });
+    symlinkSync(join(root, 'node_modules'), join(folder, 'clone', 'node_modules'));
+  });
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  /** Started by the files of that clone, with the programs that npm has installed there. */
+  const script = `
+    import { existsSync, readlinkSync } from 'node:fs';
+    const servers = new URL('clone/__test__/servers/', 'file://' + process.argv[1] + '/');
+    const { packagedPostgresFolders } = await import(new URL('binaries.mjs', servers));
+    const { startPostgres } = await import(new URL('postgres.mjs', servers));
+    process.env.PG_BIN = packagedPostgresFolders().find((one) => existsSync(one));
+    const started = [];
+    for (const tls of [false, true]) {
+      const server = await startPostgres({ tls });
+      const [row] = await server.query('SELECT 41 + 1 AS sum');
+      const link = '/proc/' + server.pid + '/exe';
+      started.push({ ...row, program: existsSync(link) ? readlinkSync(link) : undefined });
+      await server.stop();
+    }
+    console.log(JSON.stringify({ programs: process.env.PG_BIN, started }));
+  `;
+
+  it('starts, as root from a copy', async () => {
+    const given = ['--input-type=module', '--eval', script, folder];
+    const { stdout } = await promisify(execFile)(process.execPath, given, { cwd: root });
+    const { programs, started } = JSON.parse(stdout) as {
+      programs: string;
+      started: { sum: number; program?: string }[];
+    };
+    expect(programs.startsWith(folder)).toBe(true);
+    expect(started.map(({ sum }) => sum)).toEqual([42, 42]);
+    const isRoot = process.getuid?.() === 0;
+    for (const { program } of started) {
+      if (program !== undefined) expect(program.includes('bcos-postgres-')).toBe(isRoot);
+    }
+  }, 60_000);
 });
 
 describe('PostgreSQL with TLS', () => {

@@ -12,6 +12,7 @@ import { cacheFolder, findPostgres, intoCache } from './binaries.mjs';
 import { makeCertificates } from './certificates.mjs';
 import { Child, removeFolder, temporaryFolder, until } from './child.mjs';
 import { freePort } from './ports.mjs';
+import { reachablePrograms } from './reachable.mjs';
 
 const run = promisify(execFile);
 const START_TIMEOUT_MS = 20_000;
@@ -230,7 +231,8 @@ class Postgres {
 
 /** @param {import('./index.mjs').PostgresOptions} [options] @returns {Promise<Postgres>} */
 export async function startPostgres({ tls = false, certificateNames } = {}) {
-  const [programs, account] = await Promise.all([findPostgres(), serverAccount()]);
+  const [found, account] = await Promise.all([findPostgres(), serverAccount()]);
+  const programs = await reachablePrograms(found, account);
   const source = await template(programs, account);
   for (let attempt = 1; ; attempt += 1) {
     const folder = temporaryFolder('postgres');
