@@ -3,11 +3,11 @@
  * is missing or out of date. Invariant: what it installs is what the lock files say.
  */
 
-import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { root, run } from './run.mjs';
+import { missingTool } from './tools.mjs';
 
 const path = (name) => fileURLToPath(new URL(name, root));
 
@@ -16,9 +16,13 @@ const SOURCES = ['src', 'crates/core/src', 'lib'];
 const FILES = ['Cargo.toml', 'Cargo.lock', 'crates/core/Cargo.toml', 'build.rs', 'package.json'];
 const STAMP = 'target/.bcos-built';
 
-/** Checks the tools, installs dependencies, builds when a source changed since the last build. */
-export function setup() {
-  requireTools();
+/**
+ * Checks the tools, installs dependencies, builds when a source changed since the last build.
+ * `checks`: the checks of the code will be run as well.
+ */
+export function setup({ checks = false } = {}) {
+  const missing = missingTool({ checks });
+  if (missing !== undefined) fail(missing);
   if (!upToDate('node_modules/.package-lock.json', 'package-lock.json')) {
     step('installing dependencies (npm ci)');
     run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error']);
@@ -39,16 +43,6 @@ export function setup() {
 /** One line of progress on stderr. */
 export function step(text) {
   process.stderr.write(`> ${text}\n`);
-}
-
-function requireTools() {
-  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
-  if (major < 20 || (major === 20 && minor < 19)) {
-    fail(`Node ${process.versions.node} is too old: 20.19 or newer is needed.`);
-  }
-  if (spawnSync('cargo', ['--version'], { stdio: 'ignore' }).status !== 0) {
-    fail('No Rust toolchain was found: install one from your distribution or with rustup, 1.94 or newer.');
-  }
 }
 
 function fail(text) {
@@ -72,4 +66,4 @@ function fingerprintOfSources() {
   return hash.digest('hex');
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) setup();
+if (process.argv[1] === fileURLToPath(import.meta.url)) setup({ checks: process.argv.includes('--checks') });
