@@ -4,6 +4,7 @@
 
 import { readFileSync } from 'node:fs';
 import os from 'node:os';
+import { BATCH } from './short.mjs';
 
 /**
  * @typedef {import('./measure.mjs').Row} Row
@@ -30,7 +31,7 @@ import os from 'node:os';
  * @property {(conditions: Conditions) => Promise<Table[]>} run
  */
 
-const PEERS = [
+const OTHERS = [
   'ioredis',
   'redis',
   '@valkey/valkey-glide',
@@ -38,6 +39,8 @@ const PEERS = [
   'bentocache',
   'layered-loader',
   'lru-cache',
+  // Not a peer: the stopwatch of the near hits.
+  'mitata',
 ];
 
 /** @param {string} path */
@@ -59,7 +62,7 @@ export function describe(server) {
       'bcos-cache': version('../package.json'),
       node: process.versions.node,
       [server.kind]: server.version,
-      ...Object.fromEntries(PEERS.map((name) => [name, version(`node_modules/${name}/package.json`)])),
+      ...Object.fromEntries(OTHERS.map((name) => [name, version(`node_modules/${name}/package.json`)])),
     },
   };
 }
@@ -130,6 +133,7 @@ export function conditionsText({ date, machine, versions }, { rounds, roundMs })
       .join(', ')}.`,
     `- Client and server share the machine, over loopback. One process, variants by turns, first round discarded, medians of ${rounds} rounds of ${roundMs} ms. Closed loop.`,
     '- "JS CPU" is the CPU time of the JavaScript thread per call, "process CPU" that of the whole client process; the server is in neither. Ratios ("x") refer to the peer named in the third column.',
+    `- Near hits are timed by mitata in batches of ${BATCH} calls, one after the other; p50 and p99 are of means over a batch.`,
     '- "Counted" figures are of a round of its own, which is not timed: heap bytes are all that was allocated, server figures are differences of its INFO.',
   ].join('\n');
 }

@@ -3,7 +3,7 @@
  * Not a timed test: it fails when an answer is wrong, never because something was slow.
  */
 
-import { existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { cwd, root, run } from './run.mjs';
 
@@ -32,13 +32,20 @@ function options() {
   }
 }
 
+/** Whether the peers are those of the lock file. */
+function isInstalled() {
+  const made = new URL('bench/node_modules/.package-lock.json', root);
+  return (
+    existsSync(made) && statSync(made).mtimeMs >= statSync(new URL('bench/package-lock.json', root)).mtimeMs
+  );
+}
+
 function setUp() {
   if (!existsSync(new URL('node_modules/@napi-rs/cli', root))) {
     progress('installing the dependencies');
     run('npm', ['ci']);
   }
-  // The peer that was added last.
-  if (!existsSync(new URL('bench/node_modules/rate-limiter-flexible', root))) {
+  if (!isInstalled()) {
     progress('installing the peers');
     run('npm', ['ci'], { cwd: `${cwd}/bench` });
   }

@@ -5,7 +5,7 @@
  */
 
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { findRedis, findValkey } from '../__test__/servers/binaries.mjs';
@@ -32,6 +32,76 @@ function check(name, command, given) {
     failed += 1;
     process.stderr.write(`FAILED: ${name} (exit code ${status})\n`);
   }
+}
+
+/** Neither the machine's own database nor its store: what is checked is what a person without them sees. */
+const alone = Object.fromEntries(
+  Object.entries(env).filter(([name]) => !/^(REDIS|UPSTASH|CACHE|DATABASE|ANALYTICS)_/.test(name)),
+);
+
+/** A command whose result, one JSON object, is looked at as well. `complaint`: what is wrong with it. */
+function checkResult(name, given, read, complaint) {
+  step(name);
+  const result = spawnSync(process.execPath, given, {
+    cwd,
+    env: alone,
+    stdio: ['ignore', 'pipe', 'inherit'],
+    maxBuffer: 1 << 28,
+  });
+  const wrong = result.status === 0 ? said(read, result, complaint) : `exit code ${result.status}`;
+  if (wrong === undefined) passed += 1;
+  else {
+    failed += 1;
+    process.stderr.write(`FAILED: ${name} (${wrong})\n${String(result.stdout).slice(-4_000)}\n`);
+  }
+}
+
+function said(read, result, complaint) {
+  try {
+    return complaint(JSON.parse(read(String(result.stdout))));
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+/** The demo, with less data: every answer right, and the three ways of playing the dashboard counted. */
+function demo() {
+  checkResult(
+    'demo, short',
+    ['demo/run.mjs', '--quick', '--json'],
+    (stdout) => stdout,
+    ({ ok, checks, phases }) => {
+      if (ok !== true || checks.failed.length > 0) return `wrong answers: ${JSON.stringify(checks.failed)}`;
+      if (!(checks.passed > 100)) return `only ${checks.passed} answers were checked`;
+      const totals = ['uncached', 'cold', 'warm'].map((name) => phases[name].statements.total.max);
+      return totals[0] > totals[1] && totals[1] > totals[2] ? undefined : `statements: ${totals.join(', ')}`;
+    },
+  );
+}
+
+/** The benchmark, in its short form: that it works and compares, not how fast anything is. */
+function bench() {
+  const folder = mkdtempSync(join(tmpdir(), 'bcos-bench-'));
+  const file = join(folder, 'result.json');
+  const names = ['near', 'store', 'footprint'];
+  const given = [
+    'scripts/bench.mjs',
+    '--quick',
+    ...names.flatMap((name) => ['--only', name]),
+    '--json',
+    file,
+  ];
+  const complaint = ({ measurements }) => {
+    const missing = names.filter((name) => !measurements.some(({ measurement }) => measurement === name));
+    if (missing.length > 0) return `no table of ${missing.join(', ')}`;
+    const rows = measurements.flatMap((table) => table.rows ?? []);
+    const empty = rows.find(
+      ({ opsPerSecond, p50Us, p99Us }) => !(opsPerSecond > 0 && p50Us > 0 && p99Us > 0),
+    );
+    return empty === undefined ? undefined : `a row without figures: ${JSON.stringify(empty)}`;
+  };
+  checkResult('bench, short', given, () => readFileSync(file, 'utf8'), complaint);
+  rmSync(folder, { recursive: true, force: true });
 }
 
 /** cargo test: its own closing lines are added up. Some of its tests compare with real servers. */
@@ -85,7 +155,7 @@ function node() {
   if (numTotalTests === 0 || (status !== 0 && numFailedTests === 0)) failed += 1;
 }
 
-setup();
+setup({ checks: true });
 check('format (Rust)', 'cargo', ['fmt', '--all', '--check']);
 check('lint and format (TypeScript, JavaScript)', 'npx', ['biome', 'check', '--error-on-warnings', '.']);
 check('types of the library', 'npx', ['tsc', '-p', 'lib', '--noEmit']);
@@ -104,6 +174,11 @@ check('lint (Rust core)', 'cargo', [
 check('lint (Rust surface)', 'cargo', ['clippy', '--locked', '-p', 'bcos-cache', '--', '-D', 'warnings']);
 await rust();
 node();
+// What people are told to run works; the quick run leaves it to the full one.
+if (!quick) {
+  demo();
+  bench();
+}
 
 process.stdout.write(`\ntests: ${passed} passed, ${failed} failed\n`);
 process.exit(failed === 0 ? 0 : 1);
