@@ -1865,7 +1865,7 @@ export interface RateLimitCheck {
  *
  * @param type name of the limit, not empty.
  * @param identifier whose count, for example a user id or what {@link getRateLimitKey} returns. Stands in the key of the
- * store as it is, and in no log.
+ * store as it is, a long one as its digest, and in no log.
  * @param limit 1 to 1,000,000,000.
  * @param windowSeconds 0.001 to 2,147,483 (24 days). (S1)
  */

@@ -1,6 +1,6 @@
 /** The databases that other specs rely on do what their types promise. Needs no product code. */
 import { execFile } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -73,14 +73,20 @@ describe('PostgreSQL', () => {
 describe('PostgreSQL in a clone below a folder that only its owner may enter', () => {
   const root = join(__dirname, '..', '..');
   let folder: string;
+  /** Where that clone puts its copy and its data: everybody may enter it, and it goes with the test. */
+  let shared: string;
   beforeAll(() => {
+    shared = mkdtempSync(join(tmpdir(), 'bcos-shared-'));
+    chmodSync(shared, 0o755);
     // As root in a container: /root has mode 700, and the server runs as another account.
     folder = mkdtempSync(join(tmpdir(), 'bcos-private-'));
     mkdirSync(join(folder, 'clone', '__test__'), { recursive: true });
     cpSync(__dirname, join(folder, 'clone', '__test__', 'servers'), { recursive: true });
     symlinkSync(join(root, 'node_modules'), join(folder, 'clone', 'node_modules'));
   });
-  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+  afterAll(() => {
+    for (const one of [folder, shared]) rmSync(one, { recursive: true, force: true });
+  });
 
   /** Started by the files of that clone, with the programs that npm has installed there. */
   const script = `
@@ -102,7 +108,10 @@ describe('PostgreSQL in a clone below a folder that only its owner may enter', (
 
   it('starts, as root from a copy', async () => {
     const given = ['--input-type=module', '--eval', script, folder];
-    const { stdout } = await promisify(execFile)(process.execPath, given, { cwd: root });
+    const { stdout } = await promisify(execFile)(process.execPath, given, {
+      cwd: root,
+      env: { ...process.env, TMPDIR: shared },
+    });
     const { programs, started } = JSON.parse(stdout) as {
       programs: string;
       started: { sum: number; program?: string }[];
