@@ -407,6 +407,37 @@ export interface EngineOptions {
   /** `CACHE_DATASOURCE_MAX_BYTES`, default 8388608. Larger results, in bytes of JSON, are returned and not stored. */
   readonly cacheDatasourceMaxBytes?: number | undefined;
 
+  // Dashboard
+  /** The dashboard of {@link getDashboardMetrics}. Has no environment variable. (S5) */
+  readonly dashboard?:
+    | {
+        /** A materialized view of one row, or of one row per scope. It has a column for each group of `queries`. */
+        readonly view: string;
+        /** Default `public`. Must be in `cacheSchemaAllow`. */
+        readonly schema?: string | undefined;
+        /** Of the entry in the cache, as {@link redisCacheService} knows it. Default `dashboard:metrics:v3`. */
+        readonly key?: string | undefined;
+        /** Seconds, default 60. */
+        readonly ttl?: number | undefined;
+        /** The column that says when the view was refreshed, default `last_refreshed`. Not one of the metrics. */
+        readonly lastRefreshedColumn?: string | undefined;
+        /** Default 600. A view that is older is not healthy; it is answered all the same. */
+        readonly maxAgeSeconds?: number | undefined;
+        /**
+         * For each group of the metrics, at most 50, a query of one row: what answers when the view cannot. They run
+         * as parts of one statement, in one snapshot.
+         */
+        readonly queries: { readonly [group: string]: string };
+        /**
+         * The column of the view that says whose row it is, for a dashboard that is not the same for everybody. Every
+         * call then needs a `scopeKey`, and every query must use `$1`, which is that text.
+         */
+        readonly scopeColumn?: string | undefined;
+        /** 100 to 540000, default 60000. Longest refresh of the view, waiting for its turn included. */
+        readonly refreshTimeoutMs?: number | undefined;
+      }
+    | undefined;
+
   // Analytics and warming
   /** `CACHE_TTL`, seconds, default 14400. Lifetime of analytics entries. (S2) */
   readonly cacheTtl?: number | undefined;
@@ -824,6 +855,26 @@ export interface Engine {
     type?: string | undefined,
     options?: ApplyRateLimitOptions | undefined,
   ): Promise<AppliedRateLimit>;
+
+  /** See {@link createLayeredCache}. */
+  createLayeredCache<T extends object>(
+    definition: LayeredDefinition<T> & { readonly placeholder: Placeholder<T> },
+  ): LayeredCache<T, Layered<T> | Degraded<T>>;
+  createLayeredCache<T extends object>(definition: LayeredDefinition<T>): LayeredCache<T>;
+  /** See {@link getDashboardMetrics}. */
+  getDashboardMetrics<T extends object = DashboardMetrics>(
+    useCache?: boolean | undefined,
+    options?: DashboardOptions | undefined,
+  ): Promise<Layered<T>>;
+  /** See {@link refreshDashboardMetrics}. */
+  refreshDashboardMetrics(options?: CallOptions | undefined): Promise<RefreshResult>;
+  /** See {@link warmUpDashboardCache}. */
+  warmUpDashboardCache(options?: DashboardOptions | undefined): Promise<WarmUpResult>;
+  /** See {@link getCacheHealth}. */
+  getCacheHealth(): Promise<CacheHealth>;
+  /** See {@link invalidateDashboardCache}. */
+  invalidateDashboardCache(options?: DashboardOptions | undefined): Promise<InvalidationResult>;
+
   /** See {@link authorizeRequest}. */
   authorizeRequest<T extends object = JWTPayload>(
     request: AuthorizeRequest<T>,
@@ -937,6 +988,7 @@ export type Namespace =
   | 'datasource'
   | 'datasource_gen'
   | 'cache'
+  | 'cache_gen'
   | 'token_bl'
   | 'user_basic'
   | 'jwt_payload'
@@ -2395,6 +2447,282 @@ export function invalidateDataSourceCaches(
   dataSourceId: string | number,
   options?: CallOptions | undefined,
 ): Promise<InvalidationResult>;
+
+// -----------------------------------------------------------------------------------------------------------
+// Layered caches and the dashboard
+// -----------------------------------------------------------------------------------------------------------
+
+/** How one tier ended for a call, and how long that took. Measured. */
+export interface LayerTiming {
+  /** `redis` for the cache, whatever store is configured; else the name of a layer. */
+  readonly layer: string;
+  /** Milliseconds, to the microsecond. */
+  readonly ms: number;
+  /**
+   * `hit`: it answered. `miss`: it had nothing. `shared`: the cache had nothing, and another call of this thread was
+   * asking the layers already. `failed`: the layer threw, or took too long. `unavailable`: the store does not answer,
+   * or there is none.
+   */
+  readonly outcome: 'hit' | 'miss' | 'shared' | 'failed' | 'unavailable';
+}
+
+/** Where a value came from, for this very call. (S5) */
+export interface LayeredPerformance {
+  /** Milliseconds this call took. */
+  readonly queryTime: number;
+  /** Whether it was in the cache. */
+  readonly cacheHit: boolean;
+  /** `redis` on a hit; else the name of the layer that answered. */
+  readonly cacheLayer: string;
+  /** ISO-8601: of when the value is, which on a hit may be long ago. */
+  readonly lastUpdated: string;
+  /** In the order in which they were asked. (here) */
+  readonly tiers: readonly LayerTiming[];
+}
+
+/** A value of a layered cache. */
+export type Layered<T extends object> = Readonly<Omit<T, 'performance'>> & {
+  readonly performance: LayeredPerformance;
+  readonly degraded?: undefined;
+};
+
+/** What stands in for a value while no layer answers. It is made for this caller and was never stored. */
+export type Degraded<T extends object> = Readonly<Omit<T, 'performance'>> & {
+  readonly performance: Omit<LayeredPerformance, 'cacheLayer' | 'lastUpdated'> & {
+    readonly cacheLayer: 'none';
+    readonly lastUpdated: null;
+  };
+  readonly degraded: true;
+  /** The message of the error. */
+  readonly degradedReason: string;
+};
+
+/** What a layer is asked for. */
+export interface LayerRequest {
+  /** As the call has given it; `undefined` in a cache that is not `scoped`. */
+  readonly scopeKey: string | Scope | undefined;
+  /**
+   * Ends when the layer's time is over, and with `useCache: false` when the caller's own signal does. A load that others
+   * may wait for does not end with one caller.
+   */
+  readonly signal: AbortSignal;
+  /** Says of when the answer is. Left out: of now. */
+  setLastUpdated(at: Date | string | number): void;
+}
+
+/** One way to get the value, for example a materialized view. */
+export interface CacheLayer<T extends object> {
+  /** 1 to 64 characters of A-Z, a-z, 0-9 and `_.:-`; not `redis` and not `none`. */
+  readonly name: string;
+  /**
+   * The value; `null` or `undefined` when there is none here. Runs on the calling thread and keeps its
+   * `AsyncLocalStorage`.
+   */
+  load(request: LayerRequest): T | null | undefined | Promise<T | null | undefined>;
+  /** Milliseconds after which the next layer is asked, 1 to 600000, default 10000. */
+  readonly timeoutMs?: number | undefined;
+}
+
+/** See {@link LayeredDefinition}. */
+export type Placeholder<T extends object> = (error: BcosCacheError) => T | Promise<T>;
+
+/** What a layered cache is made of. */
+export interface LayeredDefinition<T extends object> {
+  /** Key of the value in the cache, at most 896 bytes; {@link redisCacheService} sees it under the same key. */
+  readonly key: string;
+  /** Seconds, above 0 and at most 30 days; a value lives 1 to 5 % less, so that several do not end together. */
+  readonly ttl: number;
+  /** Asked one after the other until one answers, at most 16: the fastest first. */
+  readonly layers: readonly CacheLayer<T>[];
+  /** Makes the layers current, for example by refreshing a view; resolves when that is committed. */
+  readonly refresh?: (() => unknown) | undefined;
+  /**
+   * `true`: one value for each `scopeKey`, which every call then needs. Required when the layers answer by who asks, as
+   * with row policies: one key in front of them would hand everybody the rows of whoever came first. Default `false`.
+   */
+  readonly scoped?: boolean | undefined;
+  /** Makes what callers get instead of an error while every layer fails. Never stored, by no path. */
+  readonly placeholder?: Placeholder<T> | undefined;
+}
+
+/** Options of {@link LayeredCache.get}. */
+export interface LayeredOptions extends CallOptions {
+  /** `false`: asks the layers and leaves the cache alone, for reading and for writing. Default `true`. */
+  readonly useCache?: boolean | undefined;
+  /** Whose value; required and only allowed in a `scoped` cache. Only its digest is stored. */
+  readonly scopeKey?: string | Scope | undefined;
+}
+
+/** Options of {@link LayeredCache.warmUp}. */
+export type WarmUpOptions = Omit<LayeredOptions, 'useCache'>;
+
+/** What became of a refresh. */
+export interface RefreshResult extends InvalidationResult {
+  /** Milliseconds the refresh itself took. */
+  readonly refreshMs: number;
+}
+
+/** What became of a warm-up. */
+export interface WarmUpResult {
+  /** Whether this call has asked the layers; `false` when the value was there, or another call was asking. */
+  readonly loaded: boolean;
+  /** Whether the value is in the cache now. */
+  readonly stored: boolean;
+  /** The layer that the value came from; `none` when none answered. */
+  readonly layer: string;
+  /** Milliseconds this call took. */
+  readonly queryTime: number;
+  /** Why there is no value. */
+  readonly error?: BcosCacheError | undefined;
+}
+
+/** See {@link createLayeredCache}. `A` is what {@link get} answers. */
+export interface LayeredCache<T extends object, A = Layered<T>> {
+  /**
+   * The stored value, else that of the first layer that answers, stored. One round trip on a hit. Over all processes
+   * that share the store the layers are asked once at a time; the others wait (and ask for themselves when it takes
+   * longer than `cacheLeaseMs`). More than 1 MiB of JSON is returned and not stored.
+   *
+   * @throws the class and code of the last layer's error, or {@link SourceUnavailableError} when that is none of this
+   * package's; `cause` is an `AggregateError` of what each layer said, in their order. {@link NotFoundError} when the
+   * last layer had nothing. {@link ScopeError} `E_SCOPE` without a `scopeKey` where one is needed.
+   */
+  get(options?: LayeredOptions | undefined): Promise<A>;
+  /**
+   * Runs `refresh` of the definition, then makes the values of all scopes void. What was committed before this was
+   * called is in every value that is answered after it resolved as acknowledged, in every process. Calls that are made
+   * before a refresh begins share it; those made meanwhile share the next one.
+   *
+   * @throws what `refresh` throws; nothing is void then.
+   */
+  refresh(options?: CallOptions | undefined): Promise<RefreshResult>;
+  /** Makes sure that the value is stored: loads it unless it is there. Failing layers are told, not thrown. */
+  warmUp(options?: WarmUpOptions | undefined): Promise<WarmUpResult>;
+  /**
+   * Makes the value void for every process, loads under way included; in a `scoped` cache that of one scope or, without
+   * one, those of all, in one command whatever their number.
+   *
+   * @throws {StoreUnavailableError} `E_STORE_UNAVAILABLE` when it could be neither applied nor queued.
+   */
+  invalidate(
+    scopeKey?: string | Scope | undefined,
+    options?: CallOptions | undefined,
+  ): Promise<InvalidationResult>;
+}
+
+/**
+ * A cache in front of several ways to get the same value: a materialized view, then the queries behind it.
+ *
+ * ```ts
+ * const overview = createLayeredCache<Overview>({
+ *   key: 'overview',
+ *   ttl: 60,
+ *   scoped: true, // rows depend on who asks
+ *   layers: [
+ *     { name: 'materialized_view', load: ({ scopeKey }) => readView(scopeKey) }, // null when it has no row
+ *     { name: 'database', load: ({ scopeKey, signal }) => runQueries(scopeKey, signal) },
+ *   ],
+ *   refresh: () => db.execute(sql`REFRESH MATERIALIZED VIEW CONCURRENTLY overview`),
+ * });
+ * const { performance, ...figures } = await overview.get({ scopeKey: scopeOf(context) });
+ * ```
+ *
+ * @throws {InvalidArgumentError} `E_INVALID_ARGUMENT`, at once, for a definition that is not accepted. (S5)
+ */
+export function createLayeredCache<T extends object>(
+  definition: LayeredDefinition<T> & { readonly placeholder: Placeholder<T> },
+): LayeredCache<T, Layered<T> | Degraded<T>>;
+export function createLayeredCache<T extends object>(definition: LayeredDefinition<T>): LayeredCache<T>;
+
+/** Metrics of a dashboard: one object for each group of the option `dashboard`, `null` when its query has no row. */
+export interface DashboardMetrics {
+  readonly [group: string]: unknown;
+}
+
+/** Options of the functions about the dashboard. */
+export interface DashboardOptions extends CallOptions {
+  /** Whose dashboard; required and only allowed with `scopeColumn`. */
+  readonly scopeKey?: string | undefined;
+}
+
+/**
+ * The metrics of the dashboard that the option `dashboard` describes: from the cache, else from the materialized view
+ * (`materialized_view`), else from its queries (`database`), which are one statement and one snapshot. See {@link
+ * LayeredCache.get}.
+ *
+ * ```ts
+ * const { performance, ...metrics } = await getDashboardMetrics();
+ * ```
+ *
+ * @param useCache `false`: asks view and queries and leaves the cache alone. Default `true`.
+ * @typeParam T what the groups are; it is not checked.
+ * @throws {ConfigError} `E_CONFIG` without that option, and when the last that was asked does not fit the database. (S5)
+ */
+export function getDashboardMetrics<T extends object = DashboardMetrics>(
+  useCache?: boolean | undefined,
+  options?: DashboardOptions | undefined,
+): Promise<Layered<T>>;
+
+/**
+ * Refreshes the view while others go on reading it (`REFRESH MATERIALIZED VIEW CONCURRENTLY`), then voids the cache: what
+ * was committed before is in every answer that begins after it resolved as acknowledged. See {@link
+ * LayeredCache.refresh}. A view that was never populated is populated.
+ *
+ * @throws {ConfigError} `E_CONFIG` without a dashboard, without the view, without a unique index on it (the message says
+ * how to create one), or without the right to refresh it.
+ * @throws {DeadlineError} `E_DEADLINE` after `refreshTimeoutMs`.
+ * @throws {SourceUnavailableError} `E_SOURCE_UNAVAILABLE` when the database cannot be reached. (S5)
+ */
+export function refreshDashboardMetrics(options?: CallOptions | undefined): Promise<RefreshResult>;
+
+/**
+ * Makes sure that the metrics are in the cache. See {@link LayeredCache.warmUp}.
+ *
+ * @throws {ConfigError} `E_CONFIG` without a dashboard. (S5)
+ */
+export function warmUpDashboardCache(options?: DashboardOptions | undefined): Promise<WarmUpResult>;
+
+/** How the cache and the view of the dashboard are. (S5) */
+export interface CacheHealth {
+  /** `healthy`: both are; `degraded`: one of them is; `down`: neither. */
+  readonly overall: 'healthy' | 'degraded' | 'down';
+  readonly redis: {
+    readonly healthy: boolean;
+    readonly connected: boolean;
+    readonly keyCount: number;
+    readonly memory: string;
+  };
+  readonly materializedView: {
+    /** It exists, is populated, not older than `maxAgeSeconds`, and has the unique index that a refresh needs. */
+    readonly healthy: boolean;
+    /** ISO-8601; missing when nobody can tell. */
+    readonly lastRefreshed?: string | undefined;
+    /** By the clock of the database; missing when nobody can tell, which is not healthy. */
+    readonly ageSeconds?: number | undefined;
+    /** What is wrong with it. */
+    readonly error?: string | undefined;
+  };
+  /** ISO-8601. */
+  readonly timestamp: string;
+  /** What to do, in whole sentences. */
+  readonly recommendation: string;
+}
+
+/**
+ * How the two layers of the dashboard are, asked just now.
+ *
+ * @throws {ConfigError} `E_CONFIG` without a dashboard. (S5)
+ */
+export function getCacheHealth(): Promise<CacheHealth>;
+
+/**
+ * Makes the cached metrics void for every process; with `scopeColumn` those of one scope or, without a `scopeKey`, of
+ * all. The view stays as it is.
+ *
+ * @throws {ConfigError} `E_CONFIG` without a dashboard.
+ * @throws {StoreUnavailableError} `E_STORE_UNAVAILABLE` when it could be neither applied nor queued. (S5)
+ */
+export function invalidateDashboardCache(options?: DashboardOptions | undefined): Promise<InvalidationResult>;
 
 // -----------------------------------------------------------------------------------------------------------
 // Values of the application

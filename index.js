@@ -65,6 +65,13 @@ exports.queryAsResponse = api.queryAsResponse;
 exports.invalidateDataSourceCache = api.invalidateDataSourceCache;
 exports.invalidateDataSourceCaches = api.invalidateDataSourceCaches;
 
+exports.createLayeredCache = api.createLayeredCache;
+exports.getDashboardMetrics = api.getDashboardMetrics;
+exports.refreshDashboardMetrics = api.refreshDashboardMetrics;
+exports.warmUpDashboardCache = api.warmUpDashboardCache;
+exports.getCacheHealth = api.getCacheHealth;
+exports.invalidateDashboardCache = api.invalidateDashboardCache;
+
 exports.redisCacheService = api.redisCacheService;
 exports.redisGet = api.redisGet;
 exports.redisSet = api.redisSet;

@@ -380,7 +380,7 @@ describe('the reference', () => {
     const block = /export interface EngineOptions \{([\s\S]*?)\n\}/.exec(text('index.d.ts'))?.[1] ?? '';
     const declared = [...block.matchAll(/^ {2}readonly (\w+)\?/gm)].map(([, option]) => option);
     const options = rows.map(([, , option]) => option);
-    expect([...options, 'near', 'rateLimits', 'schema'].sort()).toEqual([...declared].sort());
+    expect([...options, 'dashboard', 'near', 'rateLimits', 'schema'].sort()).toEqual([...declared].sort());
     const documented = [...block.matchAll(/`([A-Z][A-Z_]+)`[\s\S]*?\n {2}readonly (\w+)\?/g)].map(
       ([, name, option]) => [option, name],
     );

@@ -93,6 +93,7 @@ it('every asynchronous function of the package is in the table that the outages 
     'getRateLimitKey',
     'addRateLimitHeaders',
     'rateLimitResponse',
+    'createLayeredCache',
   ];
   const other = ['setLogger', 'close'];
   const exported = Object.entries(api)

@@ -5,6 +5,7 @@
  * million of them cost seconds and no memory here.
  */
 import { readFile } from 'node:fs/promises';
+import { removeDashboard } from './dashboard/index.mjs';
 import { FREQUENCIES, LAST_MONTH, MEASURES, PERIODS_MIN, plan } from './plan.mjs';
 
 /**
@@ -38,6 +39,7 @@ export async function installSchema(query) {
  * @param {Query} query
  */
 export async function removeSchema(query) {
+  await removeDashboard(query);
   await query(
     `DROP TABLE IF EXISTS ih.agg_app_measures, ih.agg_chart_data, ${TABLES_IN_ORDER.join(', ')};
      DROP SCHEMA IF EXISTS ih`,

@@ -8,6 +8,8 @@ import type * as Public from '../index.js';
 import { abortable, type CallOptions, check, deadline, json, optionalText, text, time } from './arguments.js';
 import { authorize, type Port } from './authorize.js';
 import { hasPermission, scopeOf } from './contexts.js';
+import { Dashboard } from './dashboard/dashboard.js';
+import { Layered } from './dashboard/layered.js';
 import { DataSources } from './datasource/results.js';
 import { InvalidArgumentError } from './errors.js';
 import { Limits } from './limiter/limits.js';
@@ -31,6 +33,7 @@ export class Engine implements Public.Engine {
   readonly #port: Port;
   readonly #limits: Limits;
   readonly #dataSources: DataSources;
+  readonly #dashboard: Dashboard;
   readonly redisCacheService: Public.RedisCacheService;
   #closing: Promise<void> | undefined;
 
@@ -43,6 +46,8 @@ export class Engine implements Public.Engine {
     this.#limits = limits;
     this.#dataSources = new DataSources(native, this.#objects, this.#loader);
     this.redisCacheService = new Values(native, this.#objects, this.#loader);
+    const parts = { native, objects: this.#objects, loader: this.#loader };
+    this.#dashboard = new Dashboard(parts, this.redisCacheService);
     this.#port = {
       userClaims: native.userClaims(),
       answers: (question, options) => rbac.answers(question, options),
@@ -300,6 +305,31 @@ export class Engine implements Public.Engine {
 
   async invalidateDataSourceCaches(dataSourceId: string | number, options?: CallOptions) {
     return this.#dataSources.invalidateAll(dataSourceId, options);
+  }
+
+  createLayeredCache(definition: Public.LayeredDefinition<object>): never {
+    const parts = { native: this.#native, objects: this.#objects, loader: this.#loader };
+    return new Layered(definition, () => parts) as unknown as never;
+  }
+
+  getDashboardMetrics(useCache: boolean = true, options?: Public.DashboardOptions): Promise<never> {
+    return this.#dashboard.metrics(useCache, options) as Promise<never>;
+  }
+
+  refreshDashboardMetrics(options?: CallOptions): Promise<Public.RefreshResult> {
+    return this.#dashboard.refresh(options);
+  }
+
+  warmUpDashboardCache(options?: Public.DashboardOptions): Promise<Public.WarmUpResult> {
+    return this.#dashboard.warmUp(options);
+  }
+
+  getCacheHealth(): Promise<Public.CacheHealth> {
+    return this.#dashboard.health();
+  }
+
+  invalidateDashboardCache(options?: Public.DashboardOptions): Promise<Public.InvalidationResult> {
+    return this.#dashboard.invalidate(options);
   }
 
   checkRateLimit(

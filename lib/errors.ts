@@ -201,7 +201,11 @@ export function fromNative(
   field?: string | null | undefined,
   reason?: string | null | undefined,
 ): BcosCacheError {
-  const details: ErrorDetails = { field: field ?? undefined, reason: reason ?? undefined };
+  return errorOf(code, message, { field: field ?? undefined, reason: reason ?? undefined });
+}
+
+/** The error of a code, of its class. */
+export function errorOf(code: string, message: string, details: ErrorDetails): BcosCacheError {
   const type = TYPES.get(code);
   if (type !== undefined) return new type(message, details);
   return new BcosCacheError('E_INTERNAL', code === 'E_INTERNAL' ? message : `${code}: ${message}`, details);

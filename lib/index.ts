@@ -5,6 +5,7 @@
 
 import type * as Public from '../index.js';
 import * as contexts from './contexts.js';
+import { lazily } from './dashboard/layered.js';
 import type { Engine } from './engine.js';
 import { closeDefault, configure, createEngine, getEngine } from './engines.js';
 import * as address from './limiter/address.js';
@@ -104,6 +105,18 @@ export const invalidateDataSourceCache: typeof Public.invalidateDataSourceCache 
 export const invalidateDataSourceCaches: typeof Public.invalidateDataSourceCaches = delegate(
   'invalidateDataSourceCaches',
 );
+
+/** A cache of the default engine, which is not made before the cache is used. */
+export const createLayeredCache: typeof Public.createLayeredCache = (
+  definition: Public.LayeredDefinition<object>,
+): never => lazily(definition, () => getEngine().createLayeredCache(definition)) as unknown as never;
+export const getDashboardMetrics: typeof Public.getDashboardMetrics = delegate('getDashboardMetrics');
+export const refreshDashboardMetrics: typeof Public.refreshDashboardMetrics =
+  delegate('refreshDashboardMetrics');
+export const warmUpDashboardCache: typeof Public.warmUpDashboardCache = delegate('warmUpDashboardCache');
+export const getCacheHealth: typeof Public.getCacheHealth = delegate('getCacheHealth');
+export const invalidateDashboardCache: typeof Public.invalidateDashboardCache =
+  delegate('invalidateDashboardCache');
 
 /** The service of the default engine; an engine that cannot be made is a rejection, for counts an error. */
 export const redisCacheService: typeof Public.redisCacheService = Object.freeze({

@@ -102,7 +102,7 @@ export class Loader {
 }
 
 /** The promise, or `E_DEADLINE` at `until` when the call has a deadline of its own. */
-function timely<T>(promise: Promise<T>, options: CallOptions | undefined, until: number): Promise<T> {
+export function timely<T>(promise: Promise<T>, options: CallOptions | undefined, until: number): Promise<T> {
   const given = options?.deadlineMs;
   if (given === undefined) return promise;
   return new Promise<T>((resolve, reject) => {

@@ -63,6 +63,10 @@ export type LimitReply = readonly number[];
 export const LEAD = -1;
 export const LOADER_FAILED = -2;
 
+/** As well, of a value of several layers: another call has just loaded it, and it is stored, or it is not. */
+export const SHARED = -3;
+export const SHARED_ONLY = -4;
+
 /** A buffer only when it was asked for. */
 export type BeginReply = number | string | Buffer | readonly [serial: number, textOrLead: string | number];
 

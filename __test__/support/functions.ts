@@ -5,6 +5,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { BcosCacheError, type CallOptions, type Engine, type ErrorCode } from '../../index.js';
+import { dashboardFunctions } from './dashboard-functions.js';
 import type { Database, UserRow } from './database.js';
 import { limitFunctions } from './limit-functions.js';
 import { addRights, rbacFunctions } from './rbac-functions.js';
@@ -280,6 +281,7 @@ export const functions: readonly Row[] = [
   ...rbacFunctions,
   ...limitFunctions,
   ...resultFunctions,
+  ...dashboardFunctions,
   {
     name: 'getHealth',
     of: 'the engine',
@@ -313,6 +315,7 @@ const limitOf = (row: Row, { withinMs, impatient = false }: Conditions): number 
 export function calling(engine: Engine, options: CallOptions): Engine {
   const asynchronous = new Set<string | symbol>(functions.map((row) => row.name));
   asynchronous.delete('getHealth');
+  asynchronous.delete('getCacheHealth');
   return new Proxy(engine, {
     get(target, name) {
       const method: unknown = Reflect.get(target, name, target);

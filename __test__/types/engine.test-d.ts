@@ -145,6 +145,17 @@ type NamedLimits = {
     readonly onStoreFailure?: 'local' | 'open' | 'closed' | undefined;
   };
 };
+type Dashboard = {
+  readonly view: string;
+  readonly schema?: string | undefined;
+  readonly key?: string | undefined;
+  readonly ttl?: number | undefined;
+  readonly lastRefreshedColumn?: string | undefined;
+  readonly maxAgeSeconds?: number | undefined;
+  readonly queries: { readonly [group: string]: string };
+  readonly scopeColumn?: string | undefined;
+  readonly refreshTimeoutMs?: number | undefined;
+};
 type NearByNamespace = { readonly [Name in NearNamespace]?: NearOptions | undefined };
 check<
   Same<
@@ -157,6 +168,7 @@ check<
         OptionOf<'redisMode', 'auto' | 'standalone' | 'cluster'> &
         OptionOf<'cacheStore', 'valkey' | 'embedded' | 'none'> &
         OptionOf<'redisLog', LogLevel | 'off'> &
+        OptionOf<'dashboard', Dashboard> &
         OptionOf<'near', NearByNamespace> &
         OptionOf<'rateLimits', NamedLimits> &
         OptionOf<'rateLimitTrustedProxies', number | string | readonly string[]> &
@@ -260,6 +272,7 @@ export function hitRate(metrics: MetricsSnapshot): number {
     Same<
       keyof MetricsSnapshot['namespaces'],
       | 'cache'
+      | 'cache_gen'
       | 'token_bl'
       | 'user_basic'
       | 'jwt_payload'

@@ -229,7 +229,7 @@ function json(loaded: unknown): string {
   }
 }
 
-function isPassedBy(error: unknown, options: CallOptions | undefined): boolean {
+export function isPassedBy(error: unknown, options: CallOptions | undefined): boolean {
   if (!(error instanceof BcosCacheError) || !PASSED_BY.has(error.code)) return false;
   return error.code !== 'E_DEADLINE' || options?.deadlineMs === undefined;
 }

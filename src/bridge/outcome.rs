@@ -27,6 +27,9 @@ pub(crate) unsafe fn to_js(env: sys::napi_env, outcome: &Outcome) -> sys::napi_v
             Outcome::Object { serial, text: Some(text) } => {
                 array(env, &[number(env, *serial as f64), text_of(env, text)])
             }
+            Outcome::Shared { text, stored } => {
+                array(env, &[number(env, if *stored { -3.0 } else { -4.0 }), text_of(env, text)])
+            }
             Outcome::Lead(lead) => array(env, &[number(env, -1.0), number(env, *lead as f64)]),
             Outcome::LoaderFailed(lead) => array(env, &[number(env, -2.0), number(env, *lead as f64)]),
             Outcome::Invalidated(done, inserted) => {

@@ -21,6 +21,7 @@ pub use bytes::Bytes;
 pub mod base;
 pub mod cache;
 pub mod config;
+pub mod dashboard;
 pub mod datasource;
 pub mod engine;
 pub mod limiter;

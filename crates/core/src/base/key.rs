@@ -34,6 +34,8 @@ pub enum Namespace {
     Value,
     /// `cache_tag:{tag}`: the keys of values that are under a tag.
     ValueTag,
+    /// `cache_gen:{key}`: the generation that the values of all scopes of a key must carry.
+    ValueGeneration,
     /// `datasource:{source}:{hash}`: the result of a query.
     DataSource,
     /// `datasource_gen:{source}`: the generation that a source's results must carry.
@@ -46,7 +48,7 @@ pub enum Namespace {
 
 impl Namespace {
     /// All namespaces, in the order of their counters.
-    pub const ALL: [Namespace; 15] = [
+    pub const ALL: [Namespace; 16] = [
         Namespace::TokenBlacklist,
         Namespace::UserBasic,
         Namespace::JwtPayload,
@@ -58,6 +60,7 @@ impl Namespace {
         Namespace::RbacEpoch,
         Namespace::Value,
         Namespace::ValueTag,
+        Namespace::ValueGeneration,
         Namespace::DataSource,
         Namespace::DataSourceGeneration,
         Namespace::Tail,
@@ -78,6 +81,7 @@ impl Namespace {
             Namespace::RbacEpoch => "rbac_epoch",
             Namespace::Value => "cache",
             Namespace::ValueTag => "cache_tag",
+            Namespace::ValueGeneration => "cache_gen",
             Namespace::DataSource => "datasource",
             Namespace::DataSourceGeneration => "datasource_gen",
             Namespace::Tail => "tail",

@@ -71,6 +71,13 @@ pub const LIMIT_KEYS: usize = 65_536;
 pub const LIMIT_MOMENTS: usize = 1_000;
 /// Other instances that are counted: more than any deployment of one application.
 pub const LIMIT_PEERS: usize = 1_000;
+/// Groups of a dashboard: the object of all of them is one call of a function that takes 100 arguments.
+pub const DASHBOARD_GROUPS: usize = 50;
+/// Longest query of a group, in bytes.
+pub const DASHBOARD_QUERY_BYTES: usize = 64 * 1024;
+/// Longest key of a value that layers answer: `:`, the digest of a scope, and room to spare come after it.
+pub const LAYERED_KEY_BYTES: usize = KEY_PART_BYTES - 128;
+
 /// Limits that one check may have.
 pub const LIMITS_TOGETHER: usize = 16;
 

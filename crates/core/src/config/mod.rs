@@ -6,6 +6,7 @@
 //! Invariant: every variable is defined once, in `variables`; names, parsing, error texts and the
 //! reference are derived from that table. No secret reaches a `Debug`, a `Display` or an error.
 
+mod dashboard;
 mod endpoint;
 mod error;
 mod kind;
@@ -26,6 +27,7 @@ mod testing;
 mod values;
 mod variables;
 
+pub use dashboard::DashboardSettings;
 pub use endpoint::Endpoint;
 pub use error::{ConfigError, ConfigErrors};
 pub use kind::{Bounds, Kind, UrlForm};

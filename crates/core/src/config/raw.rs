@@ -38,6 +38,8 @@ impl fmt::Debug for Typed {
 pub struct Raw {
     /// By environment variable; unset ones are absent.
     pub values: BTreeMap<&'static str, Typed>,
+    /// `options.dashboard`, as typed; absent means that there is none.
+    pub dashboard: Option<Map<String, Json>>,
     /// `options.near`, as typed.
     pub near: Map<String, Json>,
     /// `options.rateLimits`, as typed.
@@ -78,7 +80,11 @@ impl Raw {
     }
 
     fn take_option(&mut self, option: &str, json: &Json, errors: &mut Vec<ConfigError>) {
+        let mut nothing = Map::new();
         let nested = match option {
+            "dashboard" if json.is_object() => Some(self.dashboard.insert(Map::new())),
+            // No further mistakes are looked for in what is no object.
+            "dashboard" => Some(&mut nothing),
             "near" => Some(&mut self.near),
             "rateLimits" => Some(&mut self.rate_limits),
             "schema" => Some(&mut self.schema),

@@ -174,7 +174,11 @@ fn resolve_columns(
     columns
 }
 
-fn object<'a>(path: &str, json: &'a Json, errors: &mut Vec<ConfigError>) -> Option<&'a Map<String, Json>> {
+pub(super) fn object<'a>(
+    path: &str,
+    json: &'a Json,
+    errors: &mut Vec<ConfigError>,
+) -> Option<&'a Map<String, Json>> {
     if json.is_object() {
         return json.as_object();
     }
@@ -182,7 +186,7 @@ fn object<'a>(path: &str, json: &'a Json, errors: &mut Vec<ConfigError>) -> Opti
     None
 }
 
-fn identifier(path: &str, json: &Json, errors: &mut Vec<ConfigError>) -> Option<String> {
+pub(super) fn identifier(path: &str, json: &Json, errors: &mut Vec<ConfigError>) -> Option<String> {
     if let Some(name) = json.as_str().filter(|name| is_identifier(name)) {
         return Some(name.to_owned());
     }

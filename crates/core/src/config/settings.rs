@@ -5,6 +5,7 @@
 //! Invariant: resolving is pure and total; it reports every mistake, and settings that exist are
 //! sound.
 
+use super::dashboard::{DashboardSettings, resolve_dashboard};
 use super::error::{ConfigError, ConfigErrors};
 use super::near::{NearSettings, resolve_near};
 use super::ratelimits::{RateLimitSettings, resolve_named};
@@ -30,6 +31,7 @@ pub struct Settings {
     pub tail: TailSettings,
     pub rate_limits: RateLimitSettings,
     pub schema: SchemaMapping,
+    pub dashboard: Option<DashboardSettings>,
     pub log: LogLevel,
     pub metrics: bool,
     /// Accepted, but probably not meant: one sentence each, to be logged as a warning.
@@ -157,6 +159,7 @@ fn meaning(values: &Values<'_>, raw: &Raw, errors: &mut Vec<ConfigError>) -> Set
             proxies: values.proxies("RATE_LIMIT_TRUSTED_PROXIES"),
         },
         schema: resolve_schema(values.list("CACHE_SCHEMA_ALLOW"), &raw.schema, errors),
+        dashboard: resolve_dashboard(&values.list("CACHE_SCHEMA_ALLOW"), raw.dashboard.as_ref(), errors),
         log: log_level(values.text("REDIS_LOG")),
         metrics: values.flag("CACHE_METRICS_ENABLED"),
         notices,

@@ -159,6 +159,13 @@ pub const VARIABLES: &[Variable] = &[
 
 const OPTION_ONLY: &[OptionOnly] = &[
     OptionOnly {
+        option: "dashboard",
+        accepted: "{ view, schema?, key?, ttl?, lastRefreshedColumn?, maxAgeSeconds?, queries: { [group]: sql }, \
+                   scopeColumn?, refreshTimeoutMs? }",
+        doc: "The materialized view of getDashboardMetrics, with one column per group, and the queries that answer \
+              when it cannot.",
+    },
+    OptionOnly {
         option: "near",
         accepted: "{ [namespace]: { mode: 'validated' | 'bounded' | 'off', maxAgeMs? } }",
         doc: "How the near cache treats a namespace; maxAgeMs belongs to bounded and is required there.",

@@ -76,12 +76,11 @@ fn assemble(
     .voiding_on_return(vec![(epoch_key(&keys), new_epoch())]);
     // The pools spawn their tasks where they are made.
     let _inside = runtime.enter();
-    let source = Source::new(
-        source_options(&settings),
-        Statements::new(&SchemaNames(&settings)),
-        clock.clone(),
-        telemetry.clone(),
-    )?;
+    let mut statements = Statements::new(&SchemaNames(&settings));
+    if let Some(dashboard) = &settings.dashboard {
+        statements = statements.with_dashboard(dashboard);
+    }
+    let source = Source::new(source_options(&settings), statements, clock.clone(), telemetry.clone())?;
     for notice in &settings.notices {
         tracing::warn!(component = "config", "{notice}");
     }
@@ -118,6 +117,7 @@ fn modes(settings: &Settings) -> [NearMode; Namespace::ALL.len()] {
             Namespace::JwtUser => Namespace::JwtPayload.name(),
             Namespace::RbacEpoch => Namespace::UserContext.name(),
             Namespace::DataSourceGeneration => Namespace::DataSource.name(),
+            Namespace::ValueGeneration => Namespace::Value.name(),
             other => other.name(),
         };
         match settings.near.mode(name) {

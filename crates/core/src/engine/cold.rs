@@ -53,6 +53,8 @@ impl Core {
             Request::Value(request) => self.value(*request).await.into(),
             Request::InvalidateResult { source, hash } => self.invalidate_result(&source, &hash).await.into(),
             Request::InvalidateResults { source } => self.invalidate_results(&source).await.into(),
+            Request::InvalidateLayered { key, whose } => self.invalidate_layered(&key, &whose).await.into(),
+            Request::Dashboard(ask) => self.dashboard(ask).await.into(),
             Request::UserContext { user_id, consistency, .. } => {
                 self.whole_context(&user_id, consistency, started).await
             }
@@ -71,6 +73,7 @@ impl Core {
             | Request::CachedValue { .. }
             | Request::BeginValue { .. }
             | Request::BeginResult { .. }
+            | Request::BeginLayered { .. }
             | Request::BeginJwt { .. } => {
                 Outcome::Failed(Error::new(Code::Internal, "a read without its plan"))
             }
@@ -129,7 +132,8 @@ impl Core {
             (
                 Request::BeginJwt { env, .. }
                 | Request::BeginValue { env, .. }
-                | Request::BeginResult { env, .. },
+                | Request::BeginResult { env, .. }
+                | Request::BeginLayered { env, .. },
                 _,
             ) => {
                 return self.begin_lead(read, asked, *env, full, started).await;

@@ -10,6 +10,7 @@ use crate::base::key::Namespace;
 use crate::cache::Found;
 use crate::cache::policy::Subject;
 use crate::cache::tiered::{Asked, Judged, Look};
+use crate::dashboard::LayeredSubject;
 use crate::datasource::{self, ResultSubject};
 use crate::rbac::RoleSubject;
 use crate::rbac::subject::body;
@@ -45,6 +46,7 @@ pub(super) enum Read {
     Jwt(Box<JwtSubject>),
     Role(RoleSubject),
     Value(ValueSubject),
+    Layered(LayeredSubject),
     /// With its text as it is stored, for a response.
     Result {
         subject: ResultSubject,
@@ -60,6 +62,7 @@ impl Read {
             Read::Jwt(subject) => &**subject,
             Read::Role(subject) => subject,
             Read::Value(subject) => subject,
+            Read::Layered(subject) => subject,
             Read::Result { subject, .. } => subject,
         }
     }
@@ -76,7 +79,11 @@ impl Read {
             // A near copy was handed out with its text before; the caller asks in full if it lost it.
             _ if found.tier == Tier::Near && !full => Outcome::Object { serial: found.serial, text: None },
             Read::User(_) => Outcome::Object { serial: found.serial, text: Some(found.payload.clone()) },
-            Read::Value(_) => {
+            // Not found stored: figures must not call it a hit.
+            Read::Layered(_) if found.tier == Tier::Source => {
+                Outcome::Shared { text: values::json(&found.payload), stored: found.etag != 0 }
+            }
+            Read::Value(_) | Read::Layered(_) => {
                 Outcome::Object { serial: found.serial, text: Some(values::json(&found.payload)) }
             }
             Read::Jwt(_) => {
@@ -153,6 +160,9 @@ impl Core {
             Request::BeginValue { key, ttl_ms, .. } => {
                 ValueSubject::new(keys, key, Some(*ttl_ms)).map(|one| Some(Read::Value(one)))
             }
+            Request::BeginLayered { key, scope, ttl_ms, .. } => {
+                LayeredSubject::new(keys, key, scope, *ttl_ms).map(|one| Some(Read::Layered(one)))
+            }
             Request::BeginResult { source, hash, ttl_ms, raw, .. } => {
                 self.result(source, hash, *ttl_ms).map(|subject| Some(Read::Result { subject, raw: *raw }))
             }
@@ -215,6 +225,11 @@ impl Core {
             // Without its epoch it is not known to be current.
             Read::Role(_) => return None,
             Read::Value(_) => self.cache.bounded(Namespace::Value, key.bytes())?,
+            Read::Layered(subject) if subject.companion().is_none() => {
+                self.cache.bounded(Namespace::Value, key.bytes())?
+            }
+            // Without its generation it is not known to be current.
+            Read::Layered(_) => return None,
             // Without its generation it is not known to be current.
             Read::Result { .. } => return None,
         };

@@ -83,6 +83,7 @@ impl Core {
         let loaded = match &read {
             Read::Jwt(subject) => self.verified(subject, right.lease(), &json).await,
             Read::Value(subject) => subject.loaded(json),
+            Read::Layered(subject) => subject.loaded(json, right.lease().and_then(Lease::companion)),
             Read::Result { subject, .. } => {
                 let (length, generation) = (json.len(), right.lease().and_then(Lease::companion));
                 self.telemetry.results_too_large.add(u64::from(!subject.fits(length)));
@@ -100,6 +101,10 @@ impl Core {
         };
         let found = self.cache.finish(read.subject(), right, loaded).await;
         self.count(&read, &found, started);
+        if matches!(read, Read::Layered(_)) && found.etag == 0 {
+            // Whoever warms wants to know whether it is stored.
+            return Ok(Outcome::Nothing);
+        }
         Ok(Outcome::Object { serial: found.serial, text: None })
     }
 }

@@ -13,6 +13,7 @@ mod authorize;
 mod build;
 mod cold;
 mod contexts;
+mod dashboard;
 mod datasource;
 mod gather;
 mod health;
@@ -45,6 +46,7 @@ use crate::base::limits;
 use crate::cache::tiered::LoadRight;
 use crate::cache::{Cache, Invalidation};
 use crate::config::Settings;
+use crate::dashboard::Whose;
 use crate::limiter::Told;
 use crate::source::{Revocation, Source};
 use crate::telemetry::Telemetry;
@@ -52,6 +54,7 @@ use crate::telemetry::Telemetry;
 pub use authorize::{Authorize, Authorized};
 pub use build::migration_sql;
 pub use contexts::Consistency;
+pub use dashboard::DashboardAsk;
 pub use health::{Component, Health};
 pub use ratelimits::{LimitChange, LimitCheck};
 pub use rbac::{RbacInvalidation, RbacTarget};
@@ -95,6 +98,8 @@ pub enum Request {
     BeginValue { key: String, ttl_ms: u64, env: u64, full: bool },
     /// First half of `queryDataSourceWithCache`; `raw` = the text for a response.
     BeginResult { source: String, hash: String, ttl_ms: u64, env: u64, full: bool, raw: bool },
+    /// First half of a value that several layers can answer; `scope` is a digest, empty = one value for all.
+    BeginLayered { key: String, scope: String, ttl_ms: u64, env: u64, full: bool },
     /// Second half of them: what was loaded, or that the loader failed.
     EndLead { lead: u64, json: Option<String> },
     /// `get` of the generic cache.
@@ -105,6 +110,10 @@ pub enum Request {
     InvalidateResult { source: String, hash: String },
     /// `invalidateDataSourceCaches`.
     InvalidateResults { source: String },
+    /// Voids values of several layers.
+    InvalidateLayered { key: String, whose: Whose },
+    /// What the configured dashboard's view and queries say.
+    Dashboard(DashboardAsk),
     /// `getCachedUserContext`.
     UserContext { user_id: String, consistency: Consistency, full: bool },
     /// `getCachedRolePermissions`.
@@ -134,6 +143,7 @@ impl Request {
             | Request::CachedValue { full, .. }
             | Request::BeginValue { full, .. }
             | Request::BeginResult { full, .. }
+            | Request::BeginLayered { full, .. }
             | Request::UserContext { full, .. }
             | Request::BeginJwt { full, .. } => *full,
             Request::Authorize(asked) => asked.full,
@@ -162,6 +172,8 @@ pub enum Outcome {
     Number(i64),
     /// An object. `text` is its JSON, unless the asking side is expected to know number `serial`.
     Object { serial: u64, text: Option<Bytes> },
+    /// An object that another call has just loaded, and whether it is stored.
+    Shared { text: Bytes, stored: bool },
     /// JSON text that JavaScript shall not parse.
     Raw(Bytes),
     /// The caller must run its loader and end it under this number.

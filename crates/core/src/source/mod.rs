@@ -3,6 +3,7 @@
 //!
 //! Invariant: every statement is counted, runs under the bulkhead, and ends by its deadline.
 
+mod dashboard;
 mod gate;
 pub mod migration;
 pub mod outbox;
@@ -216,6 +217,12 @@ impl Source {
                 Err(unavailable("the database did not answer in time"))
             }
         }
+    }
+
+    /// A statement that does not go through `run`.
+    fn counted(&self, statement: Statement) {
+        self.telemetry.statements.up();
+        self.counts[statement as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     async fn permit(&self, until: Instant) -> Result<OwnedSemaphorePermit, Error> {

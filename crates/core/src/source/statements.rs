@@ -32,11 +32,21 @@ pub enum Statement {
     TailPrune,
     /// Installs or removes the outbox.
     Migrate,
+    /// The row of the dashboard's view.
+    DashboardView,
+    /// All of the dashboard's queries.
+    DashboardQueries,
+    /// Computes the dashboard's view anew.
+    DashboardRefresh,
+    /// What kind of relation the dashboard's view is.
+    DashboardHealth,
+    /// How old it is.
+    DashboardAge,
 }
 
 impl Statement {
     /// All statements, in the order of their counters.
-    pub const ALL: [Statement; 11] = [
+    pub const ALL: [Statement; 16] = [
         Statement::Ping,
         Statement::TokenIsBlacklisted,
         Statement::BlacklistToken,
@@ -48,6 +58,11 @@ impl Statement {
         Statement::TailKept,
         Statement::TailPrune,
         Statement::Migrate,
+        Statement::DashboardView,
+        Statement::DashboardQueries,
+        Statement::DashboardRefresh,
+        Statement::DashboardHealth,
+        Statement::DashboardAge,
     ];
 
     /// The name users see in the metrics.
@@ -64,6 +79,11 @@ impl Statement {
             Statement::TailKept => "tail_kept",
             Statement::TailPrune => "tail_prune",
             Statement::Migrate => "migrate",
+            Statement::DashboardView => "dashboard_view",
+            Statement::DashboardQueries => "dashboard_queries",
+            Statement::DashboardRefresh => "dashboard_refresh",
+            Statement::DashboardHealth => "dashboard_health",
+            Statement::DashboardAge => "dashboard_age",
         }
     }
 }
@@ -85,6 +105,10 @@ impl Statements {
     /// Puts the names into the texts.
     pub fn new(names: &dyn Names) -> Self {
         Self { texts: Statement::ALL.map(|statement| text(statement, names).into()) }
+    }
+
+    pub(super) fn put(&mut self, statement: Statement, text: String) {
+        self.texts[statement as usize] = text.into();
     }
 
     pub(super) fn text(&self, statement: Statement) -> Arc<str> {
@@ -132,6 +156,12 @@ fn text(statement: Statement, names: &dyn Names) -> String {
         Statement::TailPrune => outbox::PRUNE.into(),
         // Many statements; see `migration`.
         Statement::Migrate => String::new(),
+        // Of a configured dashboard: `Statements::with_dashboard`.
+        Statement::DashboardView
+        | Statement::DashboardQueries
+        | Statement::DashboardRefresh
+        | Statement::DashboardHealth
+        | Statement::DashboardAge => String::new(),
     }
 }
 

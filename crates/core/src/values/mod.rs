@@ -25,7 +25,7 @@ pub const LONGEST_MS: u64 = 30 * 24 * 3_600_000;
 /// A near copy is confirmed on every read, so this bounds only how long an unused one stays.
 const NEAR_MS: u64 = 300_000;
 /// Before each tag, and after the last one.
-const SEPARATOR: u8 = 31;
+pub(crate) const SEPARATOR: u8 = 31;
 
 /// The entry of one key.
 #[derive(Clone)]
