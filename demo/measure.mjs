@@ -12,6 +12,7 @@ import { cached, EXPECTED_STATEMENTS, inOneCall, openDashboard, uncached } from 
 import { withClient } from './database.mjs';
 import { openEngines } from './engines.mjs';
 import { percentiles, range } from './figures.mjs';
+import { playLayered } from './layered.mjs';
 import { playLimits } from './limits.mjs';
 import { playResults } from './results.mjs';
 import { playRevocations } from './revocation.mjs';
@@ -124,6 +125,7 @@ export async function measure({ database, judge, quick, env, prefix, say }) {
     const contexts = await checkContexts(judge, { engine, query, cast, users: database.users, say });
     const revocation = await playRevocations({ database, pool, engines, signer, judge, rounds, say });
     const results = await playResults({ engines, query, counts, pool, database, judge, say });
+    const layers = await playLayered({ database, pool, engines, quick, judge, say });
     const limits = await playLimits({ database, engines, judge, say });
 
     return {
@@ -133,6 +135,7 @@ export async function measure({ database, judge, quick, env, prefix, say }) {
       authorization,
       revocation,
       results,
+      layers,
       limits,
       contexts,
       origins: originsOf(rounds, contexts),
@@ -245,6 +248,9 @@ function originsOf(rounds, contexts) {
     'refresh button':
       'queryDataSourceWithCache: eleven charts with five questions at once; then a row is changed in Postgres, and one chart ' +
       'is asked for with forceRefresh; then invalidateDataSourceCaches. Rows are compared with those of the database.',
+    'three layers':
+      'getDashboardMetrics: its own performance.queryTime, in an engine whose entry was made void before each answer, without and ' +
+      'with the materialized view, and with the entry there; every answer is compared with the nine queries.',
     'rate limit':
       'counted from the answers to checks that two engines make at once; commands and denials from engine.getMetrics().',
     answers:

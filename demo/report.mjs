@@ -73,6 +73,7 @@ export function renderReport(result, { colour }) {
   lines.push('', ...authorizationLines(authorization, { line, bold, rule }));
   lines.push('', ...revocationLines(revocation, { line, bold, rule }));
   lines.push('', ...resultLines(result.results, { line, bold, rule }));
+  lines.push('', ...layerLines(result.layers, { line, bold, rule }));
   lines.push('', ...limitLines(result.limits, { line, bold, rule }));
   lines.push('', bold('Where each figure comes from'));
   for (const [figure, origin] of Object.entries(result.origins)) {
@@ -175,17 +176,31 @@ function resultLines(results, { line, bold, rule }) {
   return [
     bold(`${results.charts} charts with ${results.questions} questions, and the refresh button`),
     rule,
+    row('engines with the same store', String(results.engines)),
     row('SQL statements, everybody new', String(results.cold), bold),
     row('  asked again', String(results.warm)),
     row('a row was changed: charts that show it', String(results.seenBefore)),
     row('refresh of one chart: SQL statements', String(results.refresh), bold),
-    row(
-      `  the charts of that question, on ${results.engines} engine(s): old ones`,
-      String(results.oldAfterwards),
-      bold,
-    ),
+    row('  charts of that question with old rows', String(results.oldAfterwards), bold),
     row('  SQL statements of them', String(results.afterwards)),
     row('data source made void: SQL statements', String(results.voided)),
+    rule,
+  ];
+}
+
+function layerLines(layers, { line, bold, rule }) {
+  const title = bold('One dashboard of nine figures, from three layers');
+  if (layers.skipped !== undefined) return [title, ...wrap('not played      ', layers.skipped)];
+  const row = (label, { p50, p95 }, style) => line(label, ['', ms(p50), ms(p95)], style);
+  return [
+    title,
+    '',
+    line('', ['', 'p50', 'p95'], bold),
+    rule,
+    row('nine queries in one statement', layers.queries),
+    row('materialized view', layers.layers.view),
+    row('store', layers.layers.store, bold),
+    line('refresh of the view, and nobody sees old figures', ['', '', ms(layers.refreshed.ms)]),
     rule,
   ];
 }

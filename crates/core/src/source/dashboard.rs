@@ -227,15 +227,15 @@ impl Source {
         };
         match result {
             Ok(Ok(())) => {
-                self.gate.lock().answered();
+                self.gate.lock().answered(self.clock.now_ms());
                 Ok(())
             }
             Ok(Err(refusal)) => {
-                self.gate.lock().answered();
+                self.gate.lock().answered(self.clock.now_ms());
                 Err(self.refused(about_refresh(dashboard, &refusal)))
             }
             Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("57014") => {
-                self.gate.lock().answered();
+                self.gate.lock().answered(self.clock.now_ms());
                 Err(late(dashboard))
             }
             Err(sqlx::Error::PoolTimedOut) => Err(late(dashboard)),
