@@ -1016,11 +1016,28 @@ export interface MetricsSnapshot {
   readonly rbac: RbacMetrics;
   readonly tail: TailMetrics;
   readonly limiter: LimiterMetrics;
+  readonly dataSources: DataSourceMetrics;
   readonly bridge: BridgeMetrics;
   readonly logs: {
     /** Records lost because the logger was too slow. */
     readonly dropped: number;
   };
+}
+
+/** Results of data sources, beside `namespaces.datasource`. */
+export interface DataSourceMetrics {
+  /** Returned and not stored: larger than `cacheDatasourceMaxBytes`. */
+  readonly tooLarge: number;
+  /** Answered past their time, to callers with `staleMs`. */
+  readonly stale: number;
+  /** Queries run again in the background, for `staleMs` and `earlyRefresh`. */
+  readonly refreshes: number;
+  /** Of those, the ones that rejected. */
+  readonly refreshesFailed: number;
+  /** Of those, the ones whose result was not stored: voided meanwhile, cut short, or not within a minute. */
+  readonly refreshesRefused: number;
+  /** Gauge: running now, at most 16. */
+  readonly refreshing: number;
 }
 
 export interface StoreMetrics {
@@ -2330,6 +2347,26 @@ export interface DataSourceOptions extends CallOptions {
   readonly timeZone?: string | undefined;
   /** `true`: the result as the text of a response, see {@link RawDataSourceResult}. */
   readonly raw?: boolean | undefined;
+  /**
+   * How long past its `expires_at` a result may still be answered, in milliseconds: a whole number from 0 to 86400000
+   * (a day), default 0, not at all. Such an answer says `stale: true`, comes at once, and the query runs again in the
+   * background, once over all processes.
+   *
+   * The trade: nobody waits for a result that was asked for lately, and what somebody reads may be older by that time.
+   * It is older in nothing else. After an acknowledged invalidation nobody gets the old result, as stale either; a
+   * result of `forceRefresh` is always new; no scope sees more than before, and authorization never takes part.
+   *
+   * Give all callers of a result the same. One without it waits for a query as ever, and its entry ends as ever.
+   */
+  readonly staleMs?: number | undefined;
+  /**
+   * Runs the query of a result again shortly before its end, in the background, so that no caller has to wait when it
+   * ends. Which hit does so is left to chance (XFetch): with the probability exp(-left / (beta * took)), `left` being the
+   * time to its end and `took` how long its query took. `true` is a `beta` of 1; more is earlier. Default `false`.
+   *
+   * The trade: a popular result is loaded a little more often, one that is hardly asked for is not.
+   */
+  readonly earlyRefresh?: boolean | { readonly beta?: number | undefined } | undefined;
 }
 
 /** Options of {@link queryAsResponse}. */
@@ -2346,7 +2383,10 @@ export interface DataSourceQueryResult<T = unknown> {
 }
 
 /** A result, with whatever else the query has returned. `data` is frozen and shared by all who ask. (S1) */
-export type DataSourceResult<R extends DataSourceQueryResult> = Omit<R, 'query_time_ms' | 'data'> & {
+export type DataSourceResult<R extends DataSourceQueryResult> = Omit<
+  R,
+  'query_time_ms' | 'data' | 'stale'
+> & {
   readonly data: Readonly<R['data']>;
   /** How long the query took when it ran. */
   readonly query_time_ms: number;
@@ -2356,16 +2396,26 @@ export type DataSourceResult<R extends DataSourceQueryResult> = Omit<R, 'query_t
   readonly cacheKey: string;
   /** ISO-8601: when the query had ended. */
   readonly cached_at: string;
-  /** ISO-8601: when it ends. 1 to 5 % earlier than its kind may live, so that what was loaded together ends apart. */
+  /**
+   * ISO-8601: from when on it is not answered any more; with `staleMs`, from when on it is stale. 1 to 5 % earlier than its
+   * kind may live, so that what was loaded together ends apart.
+   */
   readonly expires_at: string;
+  /** Only with `staleMs`: whether this is past its `expires_at`. */
+  readonly stale?: boolean | undefined;
 };
 
 /** A result that was not parsed. */
 export interface RawDataSourceResult {
-  /** JSON of the object that would be returned otherwise, without `fromCache` and `cacheKey`. Do not write to it. */
+  /**
+   * JSON of the object that would be returned otherwise, without `fromCache`, `cacheKey` and `stale`. Do not write to
+   * it.
+   */
   readonly json: Buffer;
   readonly fromCache: boolean;
   readonly cacheKey: string;
+  /** As in {@link DataSourceResult}. */
+  readonly stale?: boolean | undefined;
 }
 
 /**
@@ -2387,9 +2437,16 @@ export interface RawDataSourceResult {
  * - **Lifetime** by `end_date`: today, later or missing 60 s, within the last seven days 300 s, older 3600 s; each less
  *   1 to 5 %, so that results that were loaded together are not loaded again together.
  * - The query runs on the calling thread and keeps its `AsyncLocalStorage`; at most once at a time per key over all
- *   processes that share the store, the others wait. One that takes longer than `cacheLeaseMs` may be run by somebody
- *   else, too, and is not stored. What it throws reaches every waiting caller unchanged and is not cached.
+ *   processes that share the store, the others wait. One that takes longer than a minute may be run by somebody
+ *   else, too, and is not stored; when its process dies, others wait for the rest of `cacheLeaseMs`. What it throws
+ *   reaches every waiting caller of its process unchanged and is not cached.
+ * - `signal` and `deadlineMs` end the waiting, not the query. What a query brings after its caller has gone is not
+ *   stored, since it may have been cut short with it; those who wait for it run their own, one of them at a time.
  * - `forceRefresh` always runs the query, and everybody who asks meanwhile gets its result.
+ * - `staleMs` and `earlyRefresh` run the query in the background, after its caller was answered: with the caller's
+ *   `AsyncLocalStorage`, but without anybody who waits. A rejection there is counted (`getMetrics().dataSources`) and
+ *   logged without its message, the old result stays as long as it may, and nobody tries again for 5 s.
+ *   {@link close} does not wait for it.
  * - A result of more than `cacheDatasourceMaxBytes` is returned and not stored. From 4 KiB on it is stored compressed.
  * - Without the store every process answers for itself; the query's answer always arrives.
  *
@@ -2416,8 +2473,8 @@ export function queryDataSourceWithCache<R extends DataSourceQueryResult>(
 ): Promise<DataSourceResult<R>>;
 
 /**
- * {@link queryDataSourceWithCache} as a response of JSON that was never parsed: `X-Cache-Status` (`HIT`, `MISS`,
- * `REFRESH`), `ETag`, `Age`, `Cache-Control: private`, and 304 when `If-None-Match` names this result. (here)
+ * {@link queryDataSourceWithCache} as a response of JSON that was never parsed: `X-Cache-Status` (`HIT`, `STALE`,
+ * `MISS`, `REFRESH`), `ETag`, `Age`, `Cache-Control: private`, and 304 when `If-None-Match` names this result. (here)
  */
 export function queryAsResponse(
   request: { readonly headers: { get(name: string): string | null } },

@@ -39,6 +39,8 @@ interface Scenario {
   readonly broken?: boolean;
   /** The second process loses the store again and again. */
   readonly outages?: boolean;
+  /** Results past their time are accepted and refreshed in the background, and entries are made to be past it. */
+  readonly aging?: boolean;
 }
 
 /** Ends a process in the middle of its loads and starts the next one, until told to stop. */
@@ -78,9 +80,9 @@ async function play(scenario: Scenario): Promise<{ reports: Report[]; killed: nu
   await using network = await JitterProxy.to(store.port, 3);
   await using faults = await startProxy({ port: network.port });
   const lanes = await lanesOf(database, scenario.subject);
-  const { subject, byHand = false, broken = false, outages = false } = scenario;
+  const { subject, byHand = false, broken = false, outages = false, aging = false } = scenario;
   const task = (redisPort: number) => ({
-    ...{ subject, byHand, broken, lanes, readers: READERS, rounds: scenario.rounds / 2 },
+    ...{ subject, byHand, broken, aging, lanes, readers: READERS, rounds: scenario.rounds / 2 },
     startNs: process.hrtime.bigint(),
     storePort: store.port,
     databaseUrl: database.url,
@@ -149,14 +151,36 @@ describe.each(subjects)('two processes write and read %s', (subject) => {
 
 describe('two processes change what results are made of', () => {
   it.each([
-    { how: 'with a store in order', count: rounds(10_000, 300), outages: false },
-    { how: 'while one of them keeps losing the store', count: rounds(2_000, 200), outages: true },
-  ])('never an old result $how', async ({ count, outages }) => {
-    const { reports } = await play({ subject: 'results', rounds: count, outages });
+    { how: 'with a store in order', count: rounds(10_000, 300), outages: false, aging: false },
+    {
+      how: 'while one of them keeps losing the store',
+      count: rounds(2_000, 200),
+      outages: true,
+      aging: false,
+    },
+    {
+      how: 'although those past their time are answered',
+      count: rounds(10_000, 300),
+      outages: false,
+      aging: true,
+    },
+    { how: 'of all that', count: rounds(2_000, 200), outages: true, aging: true },
+  ])('never a void result $how', async ({ count, outages, aging }) => {
+    const { reports } = await play({ subject: 'results', rounds: count, outages, aging });
     expect(resurrections(reports)).toEqual([]);
     expect(invalidations(reports)).toBe(count);
     expect(reports.map(({ errors }) => errors)).toEqual([{}, {}]);
-    for (const report of reports) expect(report.reads.length / 3).toBeGreaterThan(count / 4);
+    for (const { reads, metrics } of reports) {
+      expect(reads.length / 3).toBeGreaterThan(count / 4);
+      // There were such answers, and queries that ran again, some of them in vain.
+      const { stale = 0, refreshes = 0 } = metrics?.dataSources ?? {};
+      expect([stale > count / 50, refreshes > count / 50]).toEqual([aging, aging]);
+    }
+  });
+
+  it('and the judge notices a cache that fills without a lease', async () => {
+    const { reports } = await play({ subject: 'results', rounds: rounds(1_000, 400), broken: true });
+    expect(resurrections(reports).length).toBeGreaterThan(0);
   });
 });
 

@@ -62,6 +62,8 @@ export type LimitReply = readonly number[];
 /** First element of a reply that hands out a loader ticket, or that names somebody else's failed loader. */
 export const LEAD = -1;
 export const LOADER_FAILED = -2;
+/** First element of a reply that says how old the answer in it is. */
+export const AGED = -5;
 
 /** As well, of a value of several layers: another call has just loaded it, and it is stored, or it is not. */
 export const SHARED = -3;
@@ -69,6 +71,14 @@ export const SHARED_ONLY = -4;
 
 /** A buffer only when it was asked for. */
 export type BeginReply = number | string | Buffer | readonly [serial: number, textOrLead: string | number];
+
+/** Whether it is past its time, and the version that the caller is to refresh. */
+export type AgedReply = readonly [
+  aged: typeof AGED,
+  found: BeginReply,
+  stale: boolean,
+  refresh: string | null,
+];
 
 /** Acknowledged by the store, queued for it, and whether a row was inserted. */
 export type InvalidationReply = readonly [acknowledged: boolean, queued: boolean, inserted: boolean | null];

@@ -39,6 +39,23 @@ export class NaiveCache {
     });
   }
 
+  /** @param {{ dataSourceId: string }} params @param {unknown} _ @param {() => Promise<object>} query */
+  async queryDataSourceWithCache({ dataSourceId }, _, query) {
+    const cacheKey = `datasource:${dataSourceId}`;
+    return { ...(await this.#through(cacheKey, query)), cacheKey };
+  }
+
+  /** @param {string} cacheKey */
+  async invalidateDataSourceCache(cacheKey) {
+    await this.store.command('DEL', cacheKey);
+    return { acknowledged: true, queued: false };
+  }
+
+  /** @param {string} dataSourceId */
+  invalidateDataSourceCaches(dataSourceId) {
+    return this.invalidateDataSourceCache(`datasource:${dataSourceId}`);
+  }
+
   /** @param {string} userId */
   async invalidateUserCache(userId) {
     await this.store.command('DEL', `user_basic:${userId}`);

@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
  * @typedef {import('../../index.js').Engine} Engine
  * @typedef {{ key: string, stored: string, version: number | undefined }} Answer `version`: undefined = unknown
  * @typedef {{ acknowledged: boolean }} Result
- * @typedef {{ cache: Engine, source: import('pg').Pool, byHand: boolean }} Tools
+ * @typedef {{ cache: Engine, source: import('pg').Pool, byHand: boolean, aging: boolean }} Tools
  */
 
 /** @param {number} mostMs often 0, so that the next step follows at once */
@@ -59,12 +59,19 @@ export class Users {
   }
 }
 
+/** How long results past their time are accepted, and by how much they are made to be. */
+const STALE_MS = 3_600_000;
+export const PAST_MS = STALE_MS / 2;
+/** A query takes a few milliseconds and its result lives for a minute: every few hits one refreshes it early. */
+const BETA = 10_000;
+
 /** One data source per lane, whose query asks for the version of a user. */
 export class Results {
   /** @param {Tools} tools @param {string[]} ids by lane */
-  constructor({ cache, source }, ids) {
+  constructor({ cache, source, aging }, ids) {
     this.cache = cache;
     this.source = source;
+    this.aging = aging;
     this.ids = ids;
     this.versions = ids.map(() => 0);
     /** @type {(string | undefined)[]} */
@@ -95,9 +102,16 @@ export class Results {
       return { data: rows };
     };
     const forced = Math.random() < 0.03;
-    const result = await this.cache.queryDataSourceWithCache({ dataSourceId: id }, ['a'], query, forced);
+    const params = { dataSourceId: id };
+    const result = await this.cache.queryDataSourceWithCache(params, ['a'], query, forced, this.#options());
     this.cacheKeys[lane] = result.cacheKey;
     return { key: id, stored: result.cacheKey, version: Number(result.data[0]?.first_name ?? -1) };
+  }
+
+  /** Mostly those of a caller who accepts old results, and sometimes of one who does not. */
+  #options() {
+    if (!this.aging || Math.random() < 0.2) return undefined;
+    return { staleMs: STALE_MS, earlyRefresh: Math.random() < 0.5 && { beta: BETA } };
   }
 }
 

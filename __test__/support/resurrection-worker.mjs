@@ -8,13 +8,15 @@ import pg from 'pg';
 import bcos from '../../index.js';
 import { RespClient } from '../servers/resp.mjs';
 import { NaiveCache } from './naive-cache.mjs';
-import { anyMoment, Results, Tokens, Users } from './resurrection-subjects.mjs';
+import { anyMoment, PAST_MS, Results, Tokens, Users } from './resurrection-subjects.mjs';
 
 const EVICTIONS = 0.03;
+/** Of the entries that are kept beyond their time, how often one is made to be past it. */
+const AGEINGS = 0.3;
 const CROWD = 4;
 
 /**
- * @typedef {{ broken: boolean, byHand: boolean, subject: 'users' | 'tokens' | 'results', lanes: string[], mine: number[],
+ * @typedef {{ broken: boolean, byHand: boolean, aging: boolean, subject: 'users' | 'tokens' | 'results', lanes: string[], mine: number[],
  *   rounds: number, readers: number, startNs: bigint, options: import('../../index.js').EngineOptions,
  *   storePort: number, databaseUrl: string }} Task
  */
@@ -26,7 +28,7 @@ async function work(task) {
   const cache = task.broken
     ? new NaiveCache(/** @type {any} */ (task.options))
     : bcos.createEngine(task.options);
-  const tools = { cache: /** @type {any} */ (cache), source, byHand: task.byHand };
+  const tools = { cache: /** @type {any} */ (cache), source, byHand: task.byHand, aging: task.aging };
   const subject = new { users: Users, tokens: Tokens, results: Results }[task.subject](tools, task.lanes);
   const now = () => Number(process.hrtime.bigint() - task.startNs);
 
@@ -80,6 +82,7 @@ async function work(task) {
       const { key, stored, version } = await subject.read(lane);
       if (version !== undefined) reads.push(numbered(key), at, version);
       if (Math.random() < EVICTIONS) await evictor.command('DEL', stored);
+      else if (task.aging && Math.random() < AGEINGS) await evictor.command('PEXPIRE', stored, PAST_MS, 'LT');
     } catch (error) {
       failed(error);
     }

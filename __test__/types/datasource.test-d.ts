@@ -2,8 +2,10 @@
 
 import {
   createEngine,
+  type DataSourceMetrics,
   type DataSourceOptions,
   type DataSourceResult,
+  getMetrics,
   type InvalidationResult,
   invalidateDataSourceCache,
   invalidateDataSourceCaches,
@@ -45,6 +47,22 @@ check<Same<DataSourceOptions['scopeKey'], string | Scope | undefined>>();
 expectType<Promise<Response>>()(
   queryAsResponse(new Request('http://x/'), {}, [], run, { forceRefresh: true, timeZone: 'Europe/Berlin' }),
 );
+// What a caller accepts of old results.
+const patient = { staleMs: 300_000, earlyRefresh: true } satisfies DataSourceOptions;
+const beta = { earlyRefresh: { beta: 2 } } satisfies DataSourceOptions;
+expectType<Promise<DataSourceResult<{ data: number[] }>>>()(
+  queryDataSourceWithCache({}, [], async () => ({ data: [1] }), false, patient),
+);
+expectType<Promise<Response>>()(
+  queryAsResponse(new Request('http://x/'), {}, [], run, { ...patient, ...beta }),
+);
+check<Same<DataSourceResult<{ data: [] }>['stale'], boolean | undefined>>();
+check<Same<RawDataSourceResult['stale'], boolean | undefined>>();
+expectType<DataSourceMetrics>()(getMetrics().dataSources);
+// @ts-expect-error: a number is not a switch
+void queryDataSourceWithCache({}, [], run, false, { earlyRefresh: 2 });
+// @ts-expect-error: milliseconds
+void queryDataSourceWithCache({}, [], run, false, { staleMs: '5m' });
 expectType<Promise<InvalidationResult>>()(invalidateDataSourceCaches(3));
 expectType<Promise<InvalidationResult>>()(createEngine().invalidateDataSourceCaches('3'));
 // @ts-expect-error: rows are expected

@@ -1,38 +1,35 @@
 /**
- * Results of data sources: whose key, for how long, who runs the query. Not the query, which is the application's, and
+ * Results of data sources: who runs a query, and who gets what it brings. Not the query, which is the application's, and
  * not the decision whether a result is current, which is the native side's.
  * Invariant: a query runs at most once at a time per key and process, and as a rule over all processes; what it throws
  * reaches whoever waits for it and is never stored; its answer always arrives, whatever the cache does.
  */
 
 import type * as Public from '../../index.js';
-import { abortable, type CallOptions, check, deadline, text } from '../arguments.js';
-import { BcosCacheError, InvalidArgumentError } from '../errors.js';
-import { shortened } from '../jitter.js';
+import { abortable, type CallOptions, check, deadline, remaining, text } from '../arguments.js';
+import { BcosCacheError } from '../errors.js';
 import type { Loader, Protocol } from '../loader.js';
-import type { BeginReply, InvalidationReply, NativeEngine } from '../native.js';
+import {
+  type AgedReply,
+  type BeginReply,
+  type InvalidationReply,
+  LEAD,
+  type NativeEngine,
+} from '../native.js';
 import type { Objects } from '../objects.js';
-import { Scope } from '../scope.js';
-import { dataSourceKey } from './key.js';
-import { lifetimeSeconds } from './lifetime.js';
+import { Told } from './aging.js';
+import { json, type Query, type Question, readQuestion, refused, run, type Stored } from './question.js';
+import { asResponse } from './response.js';
 
-/** As it is stored. The times come first, so that they are found without parsing the rest. */
-interface Stored {
-  readonly cached_at: string;
-  readonly expires_at: string;
-  readonly data: unknown;
-  readonly query_time_ms: number;
-}
-
-type Query = () => Promise<object>;
-
-/** One question. */
-interface Question {
-  readonly source: string;
-  readonly hash: string;
-  readonly ttlMs: number;
-  readonly query: Query;
-  readonly raw: boolean;
+/** One call. */
+interface Call {
+  readonly question: Question;
+  readonly options: CallOptions | undefined;
+  /** When its time budget ends. */
+  readonly until: number;
+  readonly told: Told;
+  /** Whether its query was run. */
+  ran: boolean;
 }
 
 /** How often a refresh begins anew because somebody else was faster. */
@@ -40,9 +37,23 @@ const REFRESHES = 3;
 /** A query takes as long as it takes: whoever waits for one is not sent away before. */
 const LONGEST_MS = 600_000;
 const CACHE_KEY = /^datasource:([A-Za-z0-9%._~-]+):([A-Za-z0-9_-]{1,64})$/;
-const TIMES = /^\{"cached_at":"([^"]{1,40})","expires_at":"([^"]{1,40})"/;
-/** The engine cannot answer; the query can. */
-const PASSED_BY: ReadonlySet<string> = new Set<Public.ErrorCode>(['E_OVERLOADED', 'E_DEADLINE']);
+const PASSED_BY: ReadonlySet<string> = new Set<Public.ErrorCode>([
+  'E_OVERLOADED',
+  'E_DEADLINE',
+  'E_STORE_UNAVAILABLE',
+  'E_INTERNAL',
+]);
+
+/** The engine cannot answer; the query can. Never thrown to a caller. */
+class PassedBy extends Error {
+  constructor(
+    /** What is stored cannot be read. */
+    readonly unreadable: boolean,
+    cause: unknown,
+  ) {
+    super('the cache is passed by', { cause });
+  }
+}
 
 export class DataSources {
   readonly #native: NativeEngine;
@@ -62,62 +73,101 @@ export class DataSources {
     forceRefresh: boolean | undefined,
     options: Public.DataSourceOptions | undefined,
   ): Promise<unknown> {
-    const question = read(params, userOrganizations, queryFunction, options);
+    const question = readQuestion(params, userOrganizations, queryFunction, options);
     if (forceRefresh !== undefined && typeof forceRefresh !== 'boolean') {
       throw refused('forceRefresh', 'true or false is expected');
     }
     if (options !== undefined) check(options);
-    const { value, ran } = await this.#answer(question, forceRefresh === true, options);
-    const cacheKey = `datasource:${escaped(question.source)}:${question.hash}`;
-    if (Buffer.isBuffer(value)) return { json: value, fromCache: !ran, cacheKey };
-    return { ...(value as Stored), fromCache: !ran, cacheKey };
+    const until = performance.now() + deadline(options);
+    const call: Call = { question, options, until, told: new Told(), ran: false };
+    const value = await this.#answer(call, forceRefresh === true);
+    const { source, hash, aging } = question;
+    const more = {
+      fromCache: !call.ran,
+      cacheKey: `datasource:${escaped(source)}:${hash}`,
+      // A query may have a property of that name: without the option a result is what it always was.
+      ...(aging.staleMs > 0 ? { stale: !call.ran && call.told.stale } : {}),
+    };
+    return Buffer.isBuffer(value) ? { json: value, ...more } : { ...(value as Stored), ...more };
   }
 
-  async #answer(question: Question, forced: boolean, options: CallOptions | undefined) {
-    let ran = false;
-    const run = async (): Promise<Stored> => {
-      ran = true;
-      return stored(await timed(question.query), question.ttlMs);
-    };
-    const plain = async () => ({ value: this.#own(question, await run()), ran });
+  async #answer(call: Call, forced: boolean): Promise<unknown> {
+    const { question, options } = call;
+    const protocol = this.#protocol(call);
     for (let attempt = 0; attempt < (forced ? REFRESHES : 1); attempt += 1) {
       try {
-        if (forced) await this.#void(question.source, question.hash, options);
-        const value = await this.#loader.run<unknown>(this.#protocol(question, run, options), options);
-        if (ran || !forced) return { value, ran };
+        if (forced) await this.#voided(call);
+        const value = await this.#ask(call, protocol);
+        if (!call.ran && !forced) this.#refresh(call);
+        if (call.ran || !forced) return value;
       } catch (error) {
         options?.signal?.throwIfAborted();
-        if (ran || !isPassedBy(error, options)) throw error;
-        return plain();
+        if (!(error instanceof PassedBy)) throw error;
+        // The next one shall not meet it.
+        if (error.unreadable) this.#void(question.source, question.hash, undefined).catch(() => undefined);
+        break;
       }
     }
-    // Somebody else's load was faster each time: it is as fresh, and stays; this one was asked to run all the same.
-    return plain();
+    // The cache cannot be asked. Or somebody else's load was faster each time: it is as fresh, and stays; this one was
+    // asked to run all the same.
+    return this.#ask(call, { ...protocol, begin: async () => [LEAD, 0] });
   }
 
-  #protocol(
-    question: Question,
-    run: () => Promise<Stored>,
-    options: CallOptions | undefined,
-  ): Protocol<unknown> {
-    const { source, hash, ttlMs, raw } = question;
-    const budget = deadline(options) || LONGEST_MS;
+  #ask(call: Call, protocol: Protocol<unknown>): Promise<unknown> {
+    return this.#loader.run(protocol, remaining(call.options, call.until));
+  }
+
+  #protocol(call: Call): Protocol<unknown> {
+    const { source, hash, ttlMs, raw, aging } = call.question;
     return {
-      begin: (full) =>
-        this.#native.beginResult(source, hash, ttlMs, full, raw, budget) as Promise<BeginReply>,
-      found: (serial, written) => this.#objects.of(written === undefined ? serial : [serial, written]),
+      begin: async (full) => {
+        const budget = deadline(remaining(call.options, call.until)) || LONGEST_MS;
+        const { staleMs, beta } = aging;
+        const begun = this.#native.beginResult(source, hash, ttlMs, staleMs, beta, full, raw, budget);
+        return call.told.read(await (begun as Promise<BeginReply | AgedReply>).catch(passing(call)));
+      },
+      found: (serial, written) => {
+        try {
+          return this.#objects.of(written === undefined ? serial : [serial, written]);
+        } catch (cause) {
+          throw new PassedBy(true, cause);
+        }
+      },
       bytes: (found) => found,
-      load: run,
-      encode: (loaded) => json(loaded),
-      end: (lead, written) => this.#native.endLead(lead, written) as Promise<unknown>,
+      load: () => {
+        call.ran = true;
+        return run(call.question);
+      },
+      encode: json,
+      // A query whose caller is gone may have been cut short with it: nobody gets what it brings.
+      end: (lead, written) => {
+        const ended = isGone(call) ? this.#native.dropLead(lead) : this.#native.endLead(lead, written);
+        return ended as Promise<unknown>;
+      },
       decode: (written, serial) => (raw ? Buffer.from(written) : this.#objects.parse(serial, written)),
     };
   }
 
-  /** A result that no cache has seen, in the form that it would have had. */
-  #own({ raw }: Question, loaded: Stored): unknown {
-    const written = json(loaded);
-    return raw ? Buffer.from(written) : this.#objects.parse(0, written);
+  /**
+   * Runs the query once more for later callers, if this call was told to: in its async context, and nobody waits for
+   * it. What it throws is counted on the native side and reaches nobody.
+   */
+  #refresh({ question, options, told: { version } }: Call): void {
+    const isCut = () => options?.signal?.aborted === true;
+    if (version === null || isCut()) return;
+    const { source, hash, ttlMs, aging } = question;
+    const again = async () => {
+      const begun = this.#native.beginRefresh(source, hash, ttlMs, aging.staleMs, aging.beta, version);
+      const [, lead] = ((await begun) as readonly [number, number] | null) ?? [];
+      if (lead === undefined) return;
+      let written: string | null = null;
+      try {
+        written = json(await run(question));
+      } finally {
+        await (isCut() ? this.#native.dropLead(lead) : this.#native.endLead(lead, written));
+      }
+    };
+    again().catch(() => undefined);
   }
 
   async invalidate(cacheKey: string, options: CallOptions | undefined): Promise<Public.InvalidationResult> {
@@ -135,6 +185,12 @@ export class DataSources {
     return this.#void(source, '', options);
   }
 
+  /** Before a refresh: whoever asks meanwhile waits for it. */
+  async #voided(call: Call): Promise<void> {
+    const { source, hash } = call.question;
+    await this.#void(source, hash, remaining(call.options, call.until)).catch(passing(call));
+  }
+
   async #void(
     source: string,
     hash: string,
@@ -149,7 +205,6 @@ export class DataSources {
     return { acknowledged, queued };
   }
 
-  /** The same as a response that a browser may keep for itself and ask about again. */
   async respond(
     request: { readonly headers: { get(name: string): string | null } },
     params: object,
@@ -160,84 +215,30 @@ export class DataSources {
     const { forceRefresh, ...rest } = options ?? {};
     const asked = { ...rest, raw: true } as const;
     const result = await this.query(params, userOrganizations, queryFunction, forceRefresh, asked);
-    const { json: body, fromCache } = result as Public.RawDataSourceResult;
-    const [, cachedAt = ''] = TIMES.exec(body.subarray(0, 120).toString('latin1')) ?? [];
-    const at = Date.parse(cachedAt);
-    const etag = `"${at.toString(36)}-${body.length.toString(36)}"`;
-    const headers = {
-      'content-type': 'application/json',
-      'cache-control': 'private, max-age=0, must-revalidate',
-      etag,
-      age: String(Math.max(0, Math.floor((Date.now() - at) / 1_000))),
-      'x-cache-status': fromCache ? 'HIT' : forceRefresh === true ? 'REFRESH' : 'MISS',
-    };
-    if (matches(request.headers.get('if-none-match'), etag))
-      return new Response(null, { status: 304, headers });
-    // A Buffer may be a view of a larger piece of memory; Response takes exactly what it shows.
-    return new Response(new Uint8Array(body.buffer as ArrayBuffer, body.byteOffset, body.length), {
-      headers,
-    });
+    return asResponse(request, result as Public.RawDataSourceResult, forceRefresh === true);
   }
 }
 
-function read(
-  params: object,
-  userOrganizations: readonly string[] | null | undefined,
-  query: Query,
-  options: Public.DataSourceOptions | undefined,
-): Question {
-  if (typeof query !== 'function') throw refused('queryFunction', 'a function is expected');
-  const { dataSourceId, hash, endDate } = dataSourceKey(
-    params,
-    userOrganizations,
-    scopeText(options?.scopeKey),
-  );
-  const seconds = lifetimeSeconds(endDate, Date.now(), options?.timeZone);
-  const ttlMs = shortened(seconds * 1_000, Math.random());
-  return { source: dataSourceId, hash, ttlMs, query, raw: options?.raw === true };
+/** Turns what the engine itself failed with into a reason to do without it. */
+function passing({ options }: Call): (error: unknown) => never {
+  return (error) => {
+    const code = error instanceof BcosCacheError ? error.code : '';
+    const mine = code === 'E_DEADLINE' && options?.deadlineMs !== undefined;
+    if (mine || !PASSED_BY.has(code)) throw error;
+    throw new PassedBy(code === 'E_INTERNAL', error);
+  };
 }
 
-/** A scope in words: all of it, since a part would make two of them one. */
-function scopeText(given: string | Public.Scope | undefined): string | undefined {
-  if (!(given instanceof Scope)) return given as string | undefined;
-  const { kind, practices, providers } = given;
-  return JSON.stringify({ kind, practices, providers });
-}
-
-/** Runs the query and fills in how long it took when it does not say so itself. */
-async function timed(query: Query): Promise<object> {
-  const from = performance.now();
-  const result: unknown = await query();
-  if (typeof result !== 'object' || result === null || Array.isArray(result)) {
-    throw refused('the result of queryFunction', 'an object with data is expected');
-  }
-  return { query_time_ms: Math.round(performance.now() - from), ...result };
-}
-
-function stored(result: object, ttlMs: number): Stored {
-  const now = Date.now();
-  const times = { cached_at: new Date(now).toISOString(), expires_at: new Date(now + ttlMs).toISOString() };
-  return { ...times, ...result, ...times } as Stored;
-}
-
-function json(loaded: unknown): string {
-  try {
-    return JSON.stringify(loaded);
-  } catch (cause) {
-    const field = 'the result of queryFunction';
-    throw new InvalidArgumentError(`${field} is not accepted: JSON cannot carry it`, { field, cause });
-  }
-}
-
+/** Whether the engine could not answer, which is a reason to do without it. */
 export function isPassedBy(error: unknown, options: CallOptions | undefined): boolean {
   if (!(error instanceof BcosCacheError) || !PASSED_BY.has(error.code)) return false;
   return error.code !== 'E_DEADLINE' || options?.deadlineMs === undefined;
 }
 
-/** Whether the client has it already. Weak and strong tags are the same here. */
-function matches(given: string | null, etag: string): boolean {
-  if (given === null) return false;
-  return given.split(',').some((one) => one.trim() === '*' || one.trim().replace(/^W\//, '') === etag);
+/** Whether nobody waits for this call any more. */
+function isGone({ options, until }: Call): boolean {
+  if (options?.signal?.aborted === true) return true;
+  return options?.deadlineMs !== undefined && performance.now() >= until;
 }
 
 /** As keys escape an id. */
@@ -254,8 +255,4 @@ function unescaped(id: string): string {
   } catch {
     throw refused('cacheKey', KEY_EXPECTED);
   }
-}
-
-function refused(field: string, why: string): InvalidArgumentError {
-  return new InvalidArgumentError(`${field} is not accepted: ${why}`, { field });
 }

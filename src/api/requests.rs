@@ -1,6 +1,7 @@
 //! One method per request. Each returns its promise; what it resolves to is in `bridge::outcome`.
 
-use bcos_cache_core::engine::{RbacInvalidation, RbacTarget, Request};
+use bcos_cache_core::datasource::Wish;
+use bcos_cache_core::engine::{RbacInvalidation, RbacTarget, RefreshRequest, Request};
 use bcos_cache_core::source::Revocation;
 use napi::Env;
 use napi_derive::napi;
@@ -110,6 +111,12 @@ impl NativeEngine {
         self.submit(env, Request::InvalidateJwt { jti: token_id.0 }, deadline(deadline_ms))
     }
 
+    /// Ends a load whose caller went away: nobody gets what it brings.
+    #[napi(catch_unwind)]
+    pub fn drop_lead(&self, env: Env, lead: f64) -> napi::Result<Raw> {
+        self.submit(env, Request::DropLead { lead: lead as u64 }, 0)
+    }
+
     /// Ends a load: the payload's JSON, or null when the loader failed.
     #[napi(catch_unwind)]
     pub fn end_lead(&self, env: Env, lead: f64, json: Option<String>) -> napi::Result<Raw> {
@@ -137,7 +144,7 @@ impl NativeEngine {
         self.submit(env, request, deadline(deadline_ms))
     }
 
-    /// As beginJwt; a Buffer of JSON when `raw` and found
+    /// As beginJwt; a Buffer of JSON when `raw` and found; or [-3, one of them, stale, version to refresh or null]
     #[napi(catch_unwind)]
     #[allow(clippy::too_many_arguments, reason = "what names one result, and how it is wanted")]
     pub fn begin_result(
@@ -146,14 +153,43 @@ impl NativeEngine {
         source: Text,
         hash: Text,
         ttl_ms: f64,
+        stale_ms: f64,
+        beta: f64,
         full: bool,
         raw: bool,
         deadline_ms: f64,
     ) -> napi::Result<Raw> {
         let id = Queue::of(env.raw())?.id();
         let (source, hash, ttl_ms) = (source.0, hash.0, whole(ttl_ms));
-        let request = Request::BeginResult { source, hash, ttl_ms, env: id, full, raw };
+        let wish = Wish { stale_ms: whole(stale_ms), beta };
+        let request = Request::BeginResult { source, hash, ttl_ms, wish, env: id, full, raw };
         self.submit(env, request, deadline(deadline_ms))
+    }
+
+    /// [-1, lead], or null
+    #[napi(catch_unwind)]
+    #[allow(clippy::too_many_arguments, reason = "what names one result, and the version that was answered")]
+    pub fn begin_refresh(
+        &self,
+        env: Env,
+        source: Text,
+        hash: Text,
+        ttl_ms: f64,
+        stale_ms: f64,
+        beta: f64,
+        version: Text,
+    ) -> napi::Result<Raw> {
+        let etag = u64::from_str_radix(&version.0, 16);
+        let etag = etag.map_err(|_| napi::Error::from_reason("a version as it was given out is expected"))?;
+        let asked = RefreshRequest {
+            source: source.0,
+            hash: hash.0,
+            ttl_ms: whole(ttl_ms),
+            wish: Wish { stale_ms: whole(stale_ms), beta },
+            etag,
+            env: Queue::of(env.raw())?.id(),
+        };
+        self.submit(env, Request::BeginRefresh(Box::new(asked)), 0)
     }
 
     /// [acknowledged, queued]; an empty hash means all of the source

@@ -30,6 +30,12 @@ pub(crate) unsafe fn to_js(env: sys::napi_env, outcome: &Outcome) -> sys::napi_v
             Outcome::Shared { text, stored } => {
                 array(env, &[number(env, if *stored { -3.0 } else { -4.0 }), text_of(env, text)])
             }
+            Outcome::Aged { found, stale, refresh } => {
+                // A version is too large for a number.
+                let version =
+                    refresh.map_or_else(|| null(env), |etag| text_of(env, format!("{etag:016x}").as_bytes()));
+                array(env, &[number(env, -5.0), to_js(env, found), boolean(env, *stale), version])
+            }
             Outcome::Lead(lead) => array(env, &[number(env, -1.0), number(env, *lead as f64)]),
             Outcome::LoaderFailed(lead) => array(env, &[number(env, -2.0), number(env, *lead as f64)]),
             Outcome::Invalidated(done, inserted) => {

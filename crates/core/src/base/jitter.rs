@@ -11,6 +11,11 @@ pub fn token() -> u64 {
     }
 }
 
+/// Uniform in (0, 1].
+pub fn share() -> f64 {
+    1.0 - fastrand::f64()
+}
+
 /// Backoff before attempt `attempt` (0-based): doubles from `base_ms`, stops at `cap_ms`, and keeps
 /// half of it random so that instances do not return in step.
 pub fn backoff_ms(attempt: u32, base_ms: u64, cap_ms: u64) -> u64 {

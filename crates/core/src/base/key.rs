@@ -148,6 +148,12 @@ impl Key {
         (hash ^ (hash >> 32)) as u32
     }
 
+    /// Where the lease lies of whoever refreshes this entry while it is still answered. No part of a key contains a
+    /// colon, so no entry lies there.
+    pub fn refresh(&self) -> Key {
+        Key { bytes: [&self.bytes, &b":refresh"[..]].concat().into(), namespace: self.namespace }
+    }
+
     /// The cluster slot: CRC16 of the hash tag, or of the whole key.
     pub fn slot(&self) -> u16 {
         slot(&self.bytes)

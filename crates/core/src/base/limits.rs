@@ -62,6 +62,19 @@ pub const SUBSCRIPTION_HEARTBEAT_MS: u64 = 400;
 /// 100 concurrent callers ended up in batches of 6 and half the time went into system calls.
 pub const BATCHES_IN_FLIGHT: usize = 2;
 
+/// How long a query may take that others wait for, in milliseconds: twice as long as the slowest dashboards that this was
+/// made for. Its lease is renewed until then, so that one that is slow is neither run again meanwhile nor lost.
+pub const RESULT_LOAD_MS: u64 = 60_000;
+/// Results that one process refreshes in the background at once: all charts of one dashboard, and not the load that
+/// the cache is there to keep from the source.
+pub const REFRESHES: usize = 16;
+/// Results that a process leaves alone for a while, because they are being refreshed or somebody just tried.
+pub const REFRESH_MARKS: usize = 4_096;
+/// Pause of a process after it found that another one refreshes a result, in milliseconds.
+pub const REFRESH_AGAIN_MS: u64 = 1_000;
+/// Pause of all processes after a refresh that failed, in milliseconds: a source in trouble is not asked for every hit.
+pub const REFRESH_PAUSE_MS: u64 = 5_000;
+
 /// Rate limits whose last denial is remembered: some 100 bytes each, for as many attackers as a botnet has.
 pub const LIMIT_DENIALS: usize = 65_536;
 /// Rate limits that an instance remembers for the time without a store. Beyond it those go that were not asked for

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::base::codec::{HEADER, Header, Kind, checksum};
 use crate::base::key::Key;
+use crate::store::{Reply, StoreResult};
 use crate::telemetry::Tier;
 
 /// An answer of any tier.
@@ -19,6 +20,41 @@ pub struct Found {
     pub serial: u64,
     /// Who answered.
     pub tier: Tier,
+    /// How long it still lives in the store, where that was asked.
+    pub left: Left,
+}
+
+/// How long an entry still lives in the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Left {
+    /// Nobody asked.
+    #[default]
+    Unasked,
+    /// So many milliseconds.
+    Ms(u64),
+    /// It is no longer there, or somebody took its end away.
+    Gone,
+}
+
+impl Left {
+    /// What the replies to the questions about one entry say: this is the last of them.
+    pub(super) fn of(replies: &[StoreResult]) -> Self {
+        match replies.last() {
+            Some(Ok(Reply::Left(left))) => left.map_or(Left::Gone, Left::Ms),
+            _ => Left::Unasked,
+        }
+    }
+}
+
+/// How old an entry is that may be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Age {
+    /// Its time ends in so many milliseconds.
+    Current { left_ms: u64 },
+    /// Its time ended so many milliseconds ago; it is kept for who takes it all the same.
+    Past { ms: u64 },
+    /// The store must be asked how long it still lives.
+    Unknown,
 }
 
 impl Found {

@@ -15,7 +15,7 @@ use crate::base::{jitter, limits};
 use crate::store::{Op, Reply, StoreError, StoreResult};
 use crate::telemetry::Tier;
 
-use super::entry::{Found, Loaded, Stored, Verdict, encode};
+use super::entry::{Age, Found, Left, Loaded, Stored, Verdict, encode};
 use super::flight::Seen;
 use super::policy::{COMPANION_MS, SCHEMA, Subject};
 use super::service::Cache;
@@ -35,6 +35,18 @@ impl Lease {
     /// Version of the companion, read before the load.
     pub fn companion(&self) -> Option<u64> {
         self.seen.companion
+    }
+
+    /// What keeps it for so much longer while it is there, and what the value depends on for as long as values live. The
+    /// same bytes over themselves: one that comes late revives nothing.
+    pub(super) fn renewal(&self, subject: &dyn Subject, ttl_ms: u64) -> Vec<Op> {
+        let kept = |key: &Key, bytes: &Bytes, ttl_ms| {
+            let (expected, value) = (bytes.clone(), bytes.clone());
+            Op::Swap { key: key.clone(), expected, value, ttl_ms }
+        };
+        let companion = subject.companion().zip(self.companion.as_ref());
+        let companion = companion.map(|(key, bytes)| kept(key, bytes, COMPANION_MS));
+        [kept(subject.key(), &self.bytes, ttl_ms)].into_iter().chain(companion).collect()
     }
 }
 
@@ -178,11 +190,13 @@ impl Cache {
             }
             Stored::Entry { kind, etag, payload } => match subject.judge(kind, &payload, companion) {
                 Verdict::Accept => {
-                    let serial = self.keep(subject, kind, etag, &payload, sent);
-                    return Some(Right::Answer(
-                        Found { kind, etag, payload, serial, tier: Tier::Store },
-                        evidence,
-                    ));
+                    let left = Left::of(&replies);
+                    if let Age::Current { .. } = subject.age(&payload, left) {
+                        let (serial, tier) = (self.keep(subject, kind, etag, &payload, sent), Tier::Store);
+                        let found = Found { kind, etag, payload, serial, tier, left };
+                        return Some(Right::Answer(found, evidence));
+                    }
+                    self.may_replace(subject, &payload).await
                 }
                 Verdict::Stale => true,
                 Verdict::Foreign => return Some(Right::NoFill),

@@ -13,10 +13,11 @@ pub mod lease;
 pub mod near;
 pub mod pending;
 pub mod policy;
+pub mod refresh;
 pub mod service;
 pub mod standing;
 pub mod tiered;
 
-pub use entry::{Found, Loaded, Verdict};
+pub use entry::{Age, Found, Left, Loaded, Verdict};
 pub use invalidate::{Effect, Invalidation};
 pub use service::Cache;

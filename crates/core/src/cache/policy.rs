@@ -6,7 +6,7 @@ use crate::base::codec::Kind;
 use crate::base::key::Key;
 use crate::base::limits;
 
-use super::entry::Verdict;
+use super::entry::{Age, Left, Verdict};
 use super::flight::Binding;
 
 /// How a namespace uses the near cache.
@@ -48,6 +48,22 @@ pub trait Subject: Send + Sync {
     fn judge(&self, _kind: Kind, _payload: &Bytes, _companion: Option<u64>) -> Verdict {
         Verdict::Accept
     }
+    /// Whether entries may be kept beyond their time, so that whoever fetches one asks how long it still lives.
+    fn ages(&self) -> bool {
+        false
+    }
+    /// Whether this is asked already when the entry is only looked at; `copy` is what is known of it.
+    fn asks_age(&self, _copy: Option<&Bytes>) -> bool {
+        false
+    }
+    /// How old an entry is that `judge` accepts.
+    fn age(&self, _payload: &Bytes, _left: Left) -> Age {
+        Age::Current { left_ms: u64::MAX }
+    }
+    /// How long past its time an entry still serves this very caller. A load that is shared never ends with one.
+    fn takes_past_ms(&self) -> u64 {
+        0
+    }
     /// Longest payload that is stored.
     fn longest(&self) -> usize {
         limits::ENTRY_BYTES
@@ -55,6 +71,10 @@ pub trait Subject: Send + Sync {
     /// How long to wait for another process that loads, before its right is taken over.
     fn patience_ms(&self, times: &Times) -> u64 {
         times.wait_ms
+    }
+    /// How long a loader may take that JavaScript runs: until then its lease is renewed, after it nobody waits for it.
+    fn longest_load_ms(&self, times: &Times) -> u64 {
+        times.lease_ms
     }
     /// Until when a near copy may be used; 0 = not kept.
     fn near_until_ms(&self, payload: &Bytes, now_ms: u64) -> u64;

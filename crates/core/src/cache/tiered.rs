@@ -21,7 +21,7 @@ use crate::base::limits;
 use crate::store::{Op, Reply, StoreResult};
 use crate::telemetry::Tier;
 
-use super::entry::{Found, Loaded, Stored, Verdict};
+use super::entry::{Age, Found, Left, Loaded, Stored, Verdict};
 use super::flight::{Failure, Join, Landing, Lead, Seen};
 use super::lease::{Lease, Right};
 use super::near::NearEntry;
@@ -82,6 +82,11 @@ impl LoadRight {
     pub fn lease(&self) -> Option<&Lease> {
         self.lease.as_ref()
     }
+
+    /// What keeps the lease for so much longer; nothing without one.
+    pub fn renewal(&self, subject: &dyn Subject, ttl_ms: u64) -> Vec<Op> {
+        self.lease.as_ref().map_or_else(Vec::new, |lease| lease.renewal(subject, ttl_ms))
+    }
 }
 
 /// Outcome of `begin`.
@@ -109,6 +114,9 @@ impl Cache {
             let head = near.as_ref().is_some_and(|near| near.payload.len() > limits::WHOLE_BYTES);
             ops.push(if head { Op::Head(key.clone()) } else { Op::Get(key.clone()) });
             ops.extend(subject.companion().cloned().map(Op::Get));
+            if subject.asks_age(near.as_ref().map(|near| &near.payload)) {
+                ops.push(Op::Left(key.clone()));
+            }
         }
         Look { near, asked, ops: ops.len() - before }
     }
@@ -149,29 +157,37 @@ impl Cache {
             return Judged::Miss(asked);
         };
         let mut seen = Seen { lease: None, companion };
+        let left = Left::of(replies);
+        // Whether this caller takes it; `None` = that depends on what was not asked.
+        let takes = |kind, payload: &Bytes| match subject.judge(kind, payload, companion) {
+            Verdict::Accept => match subject.age(payload, left) {
+                Age::Current { .. } => Some(true),
+                Age::Past { ms } => Some(ms < subject.takes_past_ms()),
+                Age::Unknown => None,
+            },
+            Verdict::Stale | Verdict::Foreign => Some(false),
+        };
         match (stored, near) {
             (Stored::Entry { etag, kind, .. }, Some(near)) if near.etag != etag || near.kind != kind => {
                 return Judged::Changed(asked);
             }
-            (Stored::Entry { etag, kind, .. }, Some(near)) => {
-                if subject.judge(kind, &near.payload, companion) == Verdict::Accept {
+            (Stored::Entry { etag, kind, .. }, Some(near)) => match takes(kind, &near.payload) {
+                Some(true) => {
                     near.confirm(asked.sent.at_ms);
-                    let payload = near.payload.clone();
-                    return Judged::Found(Found {
-                        kind,
-                        etag,
-                        payload,
-                        serial: near.serial,
-                        tier: Tier::Near,
-                    });
+                    let (payload, serial, tier) = (near.payload.clone(), near.serial, Tier::Near);
+                    return Judged::Found(Found { kind, etag, payload, serial, tier, left });
                 }
-            }
-            (Stored::Entry { etag, kind, payload }, None) => {
-                if subject.judge(kind, &payload, companion) == Verdict::Accept {
-                    let serial = self.keep(subject, kind, etag, &payload, asked.sent);
-                    return Judged::Found(Found { kind, etag, payload, serial, tier: Tier::Store });
+                Some(false) => {}
+                None => return Judged::Changed(asked),
+            },
+            (Stored::Entry { etag, kind, payload }, None) => match takes(kind, &payload) {
+                Some(true) => {
+                    let (serial, tier) = (self.keep(subject, kind, etag, &payload, asked.sent), Tier::Store);
+                    return Judged::Found(Found { kind, etag, payload, serial, tier, left });
                 }
-            }
+                Some(false) => {}
+                None => return Judged::Changed(asked),
+            },
             (Stored::Lease { token }, _) => seen.lease = Some(token),
             (Stored::Changed, _) => return Judged::Changed(asked),
             (Stored::Absent | Stored::Hold | Stored::Corrupt, _) => {}
@@ -250,6 +266,7 @@ impl Cache {
     pub(super) fn reading(&self, subject: &dyn Subject) -> Vec<Op> {
         let mut ops = vec![Op::Get(subject.key().clone())];
         ops.extend(subject.companion().cloned().map(Op::Get));
+        ops.extend(subject.ages().then(|| Op::Left(subject.key().clone())));
         ops
     }
 
@@ -313,7 +330,8 @@ impl Cache {
         if let Some(lease) = &right.lease {
             (etag, serial) = self.fill(subject, lease, &loaded).await.unwrap_or_default();
         }
-        let found = Found { kind: loaded.kind, etag, payload: loaded.payload, serial, tier: Tier::Source };
+        let (kind, payload, tier, left) = (loaded.kind, loaded.payload, Tier::Source, Left::Unasked);
+        let found = Found { kind, etag, payload, serial, tier, left };
         let under = right.lease.as_ref().map(|lease| lease.seen);
         right.lead.land(Landing { result: Ok(found.clone()), evidence: right.evidence, under });
         found

@@ -26,6 +26,7 @@ use crate::telemetry::Telemetry;
 
 use super::Core;
 use super::contexts::Rbac;
+use super::refreshes::Refreshes;
 use super::standing::Found;
 use super::tail::TailState;
 
@@ -95,6 +96,7 @@ fn assemble(
         telemetry,
         leads: parking_lot::Mutex::new(HashMap::default()),
         next_lead: AtomicU64::new(0),
+        refreshes: Refreshes::default(),
         waiting: AtomicUsize::new(0),
         closing: AtomicBool::new(false),
         ended: tokio::sync::watch::Sender::new(false),

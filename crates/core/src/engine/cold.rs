@@ -51,6 +51,11 @@ impl Core {
             Request::InvalidateJwt { jti } => self.invalidate_jwt(&jti).await.into(),
             Request::EndLead { lead, json } => self.end_lead(lead, json).await.into(),
             Request::Value(request) => self.value(*request).await.into(),
+            Request::DropLead { lead } => {
+                self.forget(lead).await;
+                Outcome::Nothing
+            }
+            Request::BeginRefresh(asked) => self.begin_refresh(*asked).await.into(),
             Request::InvalidateResult { source, hash } => self.invalidate_result(&source, &hash).await.into(),
             Request::InvalidateResults { source } => self.invalidate_results(&source).await.into(),
             Request::InvalidateLayered { key, whose } => self.invalidate_layered(&key, &whose).await.into(),
@@ -109,7 +114,7 @@ impl Core {
             match self.cache.fetch(read.subject(), asked).await {
                 Judged::Found(found) => {
                     self.count(&read, &found, started);
-                    return read.outcome(&found, full);
+                    return self.hit(&read, &found, full);
                 }
                 Judged::Changed(next) | Judged::Miss(next) => asked = next,
             }

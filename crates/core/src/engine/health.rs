@@ -185,6 +185,14 @@ impl Core {
                 "lagMs": self.tail.lag_ms(),
             },
             "limiter": self.limiter_metrics(),
+            "dataSources": {
+                "tooLarge": telemetry.results_too_large.get(),
+                "stale": telemetry.results_stale.get(),
+                "refreshes": telemetry.refreshes.get(),
+                "refreshesFailed": telemetry.refreshes_failed.get(),
+                "refreshesRefused": telemetry.refreshes_refused.get(),
+                "refreshing": self.refreshes.len(),
+            },
             "bridge": {
                 "submitted": telemetry.submitted.get(),
                 "settled": telemetry.settled.get(),

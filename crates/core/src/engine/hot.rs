@@ -7,9 +7,9 @@ use crate::auth::user::UserSubject;
 use crate::base::codec::Kind;
 use crate::base::error::{Code, Error};
 use crate::base::key::Namespace;
-use crate::cache::Found;
 use crate::cache::policy::Subject;
 use crate::cache::tiered::{Asked, Judged, Look};
+use crate::cache::{Found, Left};
 use crate::dashboard::LayeredSubject;
 use crate::datasource::{self, ResultSubject};
 use crate::rbac::RoleSubject;
@@ -72,10 +72,9 @@ impl Read {
         match self {
             Read::Token(_) => Outcome::Bool(token::revoked(&found.payload)),
             _ if found.negative() => Outcome::Nothing,
-            Read::Result { raw: true, .. } => match datasource::unpack(&found.payload) {
-                Some(json) => Outcome::Raw(json),
-                None => Outcome::Failed(Error::new(Code::Internal, "a result that cannot be read")),
-            },
+            Read::Result { raw: true, .. } => {
+                datasource::unpack(&found.payload).map_or_else(unreadable, Outcome::Raw)
+            }
             // A near copy was handed out with its text before; the caller asks in full if it lost it.
             _ if found.tier == Tier::Near && !full => Outcome::Object { serial: found.serial, text: None },
             Read::User(_) => Outcome::Object { serial: found.serial, text: Some(found.payload.clone()) },
@@ -89,12 +88,18 @@ impl Read {
             Read::Jwt(_) => {
                 Outcome::Object { serial: found.serial, text: Some(JwtSubject::json(&found.payload)) }
             }
-            Read::Result { .. } => {
-                Outcome::Object { serial: found.serial, text: datasource::unpack(&found.payload) }
-            }
+            Read::Result { .. } => match datasource::unpack(&found.payload) {
+                None => unreadable(),
+                text => Outcome::Object { serial: found.serial, text },
+            },
             Read::Role(_) => Outcome::Object { serial: found.serial, text: body(found).ok() },
         }
     }
+}
+
+/// Never text that is none: its caller would take a number for it.
+fn unreadable() -> Outcome {
+    Outcome::Failed(Error::new(Code::Internal, "a result that cannot be read"))
 }
 
 /// A request on its way.
@@ -163,8 +168,9 @@ impl Core {
             Request::BeginLayered { key, scope, ttl_ms, .. } => {
                 LayeredSubject::new(keys, key, scope, *ttl_ms).map(|one| Some(Read::Layered(one)))
             }
-            Request::BeginResult { source, hash, ttl_ms, raw, .. } => {
-                self.result(source, hash, *ttl_ms).map(|subject| Some(Read::Result { subject, raw: *raw }))
+            Request::BeginResult { source, hash, ttl_ms, wish, raw, .. } => {
+                let subject = self.result(source, hash, *ttl_ms, *wish);
+                subject.map(|subject| Some(Read::Result { subject, raw: *raw }))
             }
             Request::UserContext { user_id, consistency, full } => {
                 return self
@@ -211,7 +217,7 @@ impl Core {
                 None => {
                     let payload = self.cache.pending.mark(key)?;
                     let (kind, etag, serial, tier) = (Kind::Value, 0, 0, Tier::Near);
-                    return Some(Found { kind, etag, payload, serial, tier });
+                    return Some(Found { kind, etag, payload, serial, tier, left: Left::Unasked });
                 }
             },
             Read::User(_) => self.cache.bounded(Namespace::UserBasic, key.bytes())?,
@@ -239,6 +245,7 @@ impl Core {
             payload: near.payload.clone(),
             serial: near.serial,
             tier: Tier::Near,
+            left: Left::Unasked,
         })
     }
 
@@ -259,7 +266,7 @@ impl Core {
         match self.cache.judge(hot.read.subject(), look, replies) {
             Judged::Found(found) => {
                 self.count(&hot.read, &found, started);
-                return Some(hot.read.outcome(&found, hot.full));
+                return Some(self.hit(&hot.read, &found, hot.full));
             }
             Judged::Changed(asked) => {
                 hot.asked = Some(asked);

@@ -22,6 +22,7 @@ mod leads;
 mod payloads;
 mod ratelimits;
 mod rbac;
+mod refreshes;
 mod sampler;
 mod standing;
 mod tail;
@@ -47,6 +48,7 @@ use crate::cache::tiered::LoadRight;
 use crate::cache::{Cache, Invalidation};
 use crate::config::Settings;
 use crate::dashboard::Whose;
+use crate::datasource::Wish;
 use crate::limiter::Told;
 use crate::source::{Revocation, Source};
 use crate::telemetry::Telemetry;
@@ -58,6 +60,7 @@ pub use dashboard::DashboardAsk;
 pub use health::{Component, Health};
 pub use ratelimits::{LimitChange, LimitCheck};
 pub use rbac::{RbacInvalidation, RbacTarget};
+pub use refreshes::RefreshRequest;
 pub use values::ValueRequest;
 pub use worker::Ticket;
 
@@ -65,69 +68,159 @@ pub use worker::Ticket;
 #[derive(Clone, Debug)]
 pub enum Request {
     /// `isTokenBlacklisted`.
-    TokenIsBlacklisted { jti: String },
+    TokenIsBlacklisted {
+        jti: String,
+    },
     /// `getCachedTokenBlacklistStatus`.
-    TokenStatus { jti: String },
+    TokenStatus {
+        jti: String,
+    },
     /// `cacheTokenBlacklistStatus`.
-    CacheTokenStatus { jti: String, revoked: bool },
+    CacheTokenStatus {
+        jti: String,
+        revoked: bool,
+    },
     /// `invalidateTokenCache`.
-    InvalidateToken { jti: String },
+    InvalidateToken {
+        jti: String,
+    },
     /// `blacklistToken`.
     BlacklistToken(Box<Revocation>),
     /// `invalidateAllUserTokens`.
-    InvalidateUserTokens { user_id: String },
+    InvalidateUserTokens {
+        user_id: String,
+    },
     /// `getUserById`.
-    UserById { user_id: String, full: bool },
+    UserById {
+        user_id: String,
+        full: bool,
+    },
     /// `getUserByEmail`.
-    UserByEmail { email: String },
+    UserByEmail {
+        email: String,
+    },
     /// `getCachedUserBasic`.
-    CachedUser { user_id: String, full: bool },
+    CachedUser {
+        user_id: String,
+        full: bool,
+    },
     /// `cacheUserBasic`.
-    CacheUser { user_id: String, json: String },
+    CacheUser {
+        user_id: String,
+        json: String,
+    },
     /// `invalidateUserCache`.
-    InvalidateUser { user_id: String },
+    InvalidateUser {
+        user_id: String,
+    },
     /// `getCachedJWTPayload`.
-    CachedJwt { token: String, full: bool },
+    CachedJwt {
+        token: String,
+        full: bool,
+    },
     /// `cacheJWTPayload`.
-    CacheJwt { token: String, json: String },
+    CacheJwt {
+        token: String,
+        json: String,
+    },
     /// `invalidateJWTPayload`.
-    InvalidateJwt { jti: String },
+    InvalidateJwt {
+        jti: String,
+    },
     /// First half of `verifyTokenCached`.
-    BeginJwt { token: String, env: u64, full: bool },
+    BeginJwt {
+        token: String,
+        env: u64,
+        full: bool,
+    },
     /// First half of `getOrSet`.
-    BeginValue { key: String, ttl_ms: u64, env: u64, full: bool },
+    BeginValue {
+        key: String,
+        ttl_ms: u64,
+        env: u64,
+        full: bool,
+    },
     /// First half of `queryDataSourceWithCache`; `raw` = the text for a response.
-    BeginResult { source: String, hash: String, ttl_ms: u64, env: u64, full: bool, raw: bool },
     /// First half of a value that several layers can answer; `scope` is a digest, empty = one value for all.
-    BeginLayered { key: String, scope: String, ttl_ms: u64, env: u64, full: bool },
+    BeginLayered {
+        key: String,
+        scope: String,
+        ttl_ms: u64,
+        env: u64,
+        full: bool,
+    },
+    BeginResult {
+        source: String,
+        hash: String,
+        ttl_ms: u64,
+        wish: Wish,
+        env: u64,
+        full: bool,
+        raw: bool,
+    },
     /// Second half of them: what was loaded, or that the loader failed.
-    EndLead { lead: u64, json: Option<String> },
+    EndLead {
+        lead: u64,
+        json: Option<String>,
+    },
+    /// Instead of it, when the caller went away before the loader had ended: nobody gets what it brings.
+    DropLead {
+        lead: u64,
+    },
+    /// The right to run the query of a result again that is still answered.
+    BeginRefresh(Box<RefreshRequest>),
     /// `get` of the generic cache.
-    CachedValue { key: String, full: bool },
+    CachedValue {
+        key: String,
+        full: bool,
+    },
     /// The rest of the generic cache.
     Value(Box<ValueRequest>),
     /// `invalidateDataSourceCache`.
-    InvalidateResult { source: String, hash: String },
+    InvalidateResult {
+        source: String,
+        hash: String,
+    },
     /// `invalidateDataSourceCaches`.
-    InvalidateResults { source: String },
+    InvalidateResults {
+        source: String,
+    },
     /// Voids values of several layers.
-    InvalidateLayered { key: String, whose: Whose },
+    InvalidateLayered {
+        key: String,
+        whose: Whose,
+    },
     /// What the configured dashboard's view and queries say.
     Dashboard(DashboardAsk),
     /// `getCachedUserContext`.
-    UserContext { user_id: String, consistency: Consistency, full: bool },
+    UserContext {
+        user_id: String,
+        consistency: Consistency,
+        full: bool,
+    },
     /// `getCachedRolePermissions`.
-    RolePermissions { role_id: String, full: bool },
+    RolePermissions {
+        role_id: String,
+        full: bool,
+    },
     /// `authorizeRequest`, without what only JavaScript can do.
     Authorize(Box<Authorize>),
     /// The invalidations of contexts and their parts.
     InvalidateRbac(Box<RbacInvalidation>),
     /// `checkRateLimit` and all like it; `charge` = not `peekRateLimit`.
-    Limit { checks: Vec<LimitCheck>, charge: bool },
+    Limit {
+        checks: Vec<LimitCheck>,
+        charge: bool,
+    },
     /// `resetRateLimit`, `blockRateLimit`, `rewardRateLimit`.
-    ChangeLimit { check: Box<LimitCheck>, change: LimitChange },
+    ChangeLimit {
+        check: Box<LimitCheck>,
+        change: LimitChange,
+    },
     /// `bcos-cache migrate`.
-    Migrate { remove: bool },
+    Migrate {
+        remove: bool,
+    },
     /// `getHealth`.
     Health,
 }
@@ -176,6 +269,8 @@ pub enum Outcome {
     Shared { text: Bytes, stored: bool },
     /// JSON text that JavaScript shall not parse.
     Raw(Bytes),
+    /// An answer whose age its caller is to know: whether it is past its time, and which version to refresh.
+    Aged { found: Box<Outcome>, stale: bool, refresh: Option<u64> },
     /// The caller must run its loader and end it under this number.
     Lead(u64),
     /// Somebody else's loader failed; its error is kept under this number.
@@ -223,6 +318,8 @@ struct JsLead {
     read: hot::Read,
     env: u64,
     started: Started,
+    /// When it was handed out.
+    begun_ms: u64,
 }
 
 /// Everything but the queue: shared by the worker and the tasks.
@@ -238,6 +335,8 @@ pub struct Core {
     /// Loads that the JS side runs, by number.
     leads: Mutex<HashMap<u64, JsLead, ahash::RandomState>>,
     next_lead: AtomicU64,
+    /// Of their numbers, those of results that are answered meanwhile.
+    refreshes: refreshes::Refreshes,
     /// Requests in the queue, which bounds turns and not requests.
     waiting: AtomicUsize,
     rbac: contexts::Rbac,
@@ -374,7 +473,7 @@ impl<T: Ticket> Engine<T> {
     /// Ends the loads that a gone environment was to run.
     pub fn abandon(&self, env: u64) {
         let core = self.core.clone();
-        self.runtime.spawn(async move { core.forget_all(|lead| lead.env == env).await });
+        self.runtime.spawn(async move { core.forget_all(|of| of == env).await });
     }
 
     /// The runtime this engine lives on.

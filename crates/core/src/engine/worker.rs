@@ -135,7 +135,7 @@ async fn batch_of<T: Ticket>(core: Arc<Core>, batch: Vec<Job<T>>) {
 /// epoch are those of many users. All of them began before it is sent. Checks of one limit are one evaluation, in
 /// the order in which they came, and each is told what it would have been told alone.
 async fn ask_once(core: &Core, ops: Vec<Op>) -> Replies {
-    let mut asked: HashMap<(bool, Key), usize, ahash::RandomState> =
+    let mut asked: HashMap<(u8, Key), usize, ahash::RandomState> =
         HashMap::with_capacity_and_hasher(ops.len(), ahash::RandomState::default());
     let mut unique: Vec<Op> = Vec::with_capacity(ops.len());
     let mut joined = Joined::default();
@@ -144,8 +144,9 @@ async fn ask_once(core: &Core, ops: Vec<Op>) -> Replies {
         .map(|op| {
             let next = unique.len();
             let place = match &op {
-                Op::Get(key) => *asked.entry((false, key.clone())).or_insert(next),
-                Op::Head(key) => *asked.entry((true, key.clone())).or_insert(next),
+                Op::Get(key) => *asked.entry((0, key.clone())).or_insert(next),
+                Op::Head(key) => *asked.entry((1, key.clone())).or_insert(next),
+                Op::Left(key) => *asked.entry((2, key.clone())).or_insert(next),
                 Op::Limit { .. } => joined.join(&op, &mut unique),
                 // Only reads are planned for a batch; anything else would count each time.
                 _ => next,

@@ -226,6 +226,7 @@ mod tests {
             payload: loaded.payload,
             serial: 0,
             tier: crate::telemetry::Tier::Store,
+            left: Default::default(),
         };
         assert_eq!(body(&found), Err(Denied::Deleted));
     }

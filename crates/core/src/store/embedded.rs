@@ -63,6 +63,13 @@ impl Embedded {
         }
     }
 
+    /// Runs a batch.
+    pub fn apply_all(&self, ops: &[Op]) -> Vec<Reply> {
+        let early: Vec<Option<Reply>> =
+            ops.iter().map(|op| matches!(op, Op::Left(_)).then(|| self.apply(op))).collect();
+        ops.iter().zip(early).map(|(op, reply)| reply.unwrap_or_else(|| self.apply(op))).collect()
+    }
+
     /// Runs one operation.
     pub fn apply(&self, op: &Op) -> Reply {
         if let Op::LimitAll(checks) = op {
@@ -75,6 +82,7 @@ impl Embedded {
         match op {
             Op::Get(_) => Reply::Bytes(current),
             Op::Head(_) => Reply::Bytes(current.map(|value| value.slice(..value.len().min(HEADER)))),
+            Op::Left(_) => Reply::Left(current.and_then(|_| shard.left_ms(key.bytes(), now))),
             Op::Add { value, ttl_ms, .. } => {
                 let absent = current.is_none();
                 if absent {
@@ -84,6 +92,13 @@ impl Embedded {
             }
             Op::Swap { expected, value, ttl_ms, .. } => {
                 let holds = current.as_deref() == Some(&expected[..]);
+                if holds {
+                    shard.put(key.bytes(), value.clone(), now + ttl_ms, self.budget);
+                }
+                Reply::Done(holds)
+            }
+            Op::Replace { head, value, ttl_ms, .. } => {
+                let holds = current.is_some_and(|current| current.get(..head.len()) == Some(&head[..]));
                 if holds {
                     shard.put(key.bytes(), value.clone(), now + ttl_ms, self.budget);
                 }
@@ -106,7 +121,7 @@ impl Embedded {
             }
             Op::Life(_) => {
                 let value = current.filter(is_value);
-                Reply::Number(value.map(|_| shard.left_ms(key.bytes(), now) as i64))
+                Reply::Number(value.map(|_| shard.left_ms(key.bytes(), now).unwrap_or(0) as i64))
             }
             Op::Prolong { ttl_ms, .. } => {
                 let value = current.filter(is_value);
@@ -119,7 +134,8 @@ impl Embedded {
             Op::Count { delta, ttl_ms, etag, .. } => {
                 let counted = counter::count(key, current.as_ref(), *delta, *etag);
                 Reply::Number(counted.map(|counted| {
-                    let ttl_ms = if counted.goes_on { shard.left_ms(key.bytes(), now) } else { *ttl_ms };
+                    let ttl_ms =
+                        if counted.goes_on { shard.left_ms(key.bytes(), now).unwrap_or(0) } else { *ttl_ms };
                     shard.put(key.bytes(), counted.entry, now + ttl_ms, self.budget);
                     counted.number
                 }))
@@ -127,7 +143,7 @@ impl Embedded {
             Op::Tag { member, ttl_ms, nonce, .. } => {
                 let stamp = (now + ttl_ms) * FINER + nonce;
                 let all = members::with(members::all(current.as_ref()), (member.clone(), stamp), now);
-                let ttl_ms = shard.left_ms(key.bytes(), now).max(*ttl_ms);
+                let ttl_ms = shard.left_ms(key.bytes(), now).unwrap_or(0).max(*ttl_ms);
                 shard.put(key.bytes(), members::pack(&all), now + ttl_ms, self.budget);
                 Reply::Done(true)
             }
@@ -139,7 +155,7 @@ impl Embedded {
             }
             Op::Untag { seen, .. } => {
                 let left = members::without(members::all(current.as_ref()), seen);
-                let ttl_ms = shard.left_ms(key.bytes(), now);
+                let ttl_ms = shard.left_ms(key.bytes(), now).unwrap_or(0);
                 match left.is_empty() {
                     true => shard.remove(key.bytes()),
                     false => shard.put(key.bytes(), members::pack(&left), now + ttl_ms, self.budget),
@@ -240,8 +256,9 @@ impl Shard {
         Some(self.entries[index].value.clone())
     }
 
-    fn left_ms(&self, key: &[u8], now: u64) -> u64 {
-        self.slots.get(key).map_or(0, |index| self.entries[*index].expires_ms.saturating_sub(now))
+    fn left_ms(&self, key: &[u8], now: u64) -> Option<u64> {
+        let index = *self.slots.get(key)?;
+        Some(self.entries[index].expires_ms.saturating_sub(now))
     }
 
     fn put(&mut self, key: &[u8], value: Bytes, expires_ms: u64, budget: usize) {
@@ -331,6 +348,30 @@ mod tests {
         assert_eq!(store.apply(&Op::Release { key: key.clone(), expected: bytes("q") }), Reply::Done(false));
         assert_eq!(store.apply(&Op::Release { key: key.clone(), expected: bytes("p") }), Reply::Done(true));
         assert_eq!(get(), Reply::Bytes(None));
+    }
+
+    #[test]
+    fn a_version_is_replaced_by_its_header_and_says_how_long_it_lives() {
+        let clock = Clock::fake(0);
+        let store = Embedded::new(1 << 20, clock.clone());
+        let key = Keys::new("").result("s", "h");
+        let replace = |head: &str, value: &str| {
+            let (head, value) = (bytes(head), bytes(value));
+            store.apply(&Op::Replace { key: key.clone(), head, value, ttl_ms: 50 })
+        };
+        let left = || store.apply(&Op::Left(key.clone()));
+        assert_eq!((replace("", "x"), left()), (Reply::Done(false), Reply::Left(None)));
+        store.apply(&Op::Put { key: key.clone(), value: bytes("head and body"), ttl_ms: 10 });
+        clock.advance_ms(3);
+        assert_eq!(left(), Reply::Left(Some(7)));
+        assert_eq!(replace("head and body and more", "x"), Reply::Done(false));
+        assert_eq!(replace("heap", "x"), Reply::Done(false));
+        assert_eq!((replace("head", "next"), left()), (Reply::Done(true), Reply::Left(Some(50))));
+        let asked =
+            [Op::Get(key.clone()), Op::Delete(key.clone()), Op::Left(key.clone()), Op::Get(key.clone())];
+        let answers =
+            [Reply::Bytes(Some(bytes("next"))), Reply::Done(true), Reply::Left(Some(50)), Reply::Bytes(None)];
+        assert_eq!(store.apply_all(&asked), answers, "how long it lives is asked first");
     }
 
     #[test]

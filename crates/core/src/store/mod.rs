@@ -31,10 +31,15 @@ pub enum Op {
     Get(Key),
     /// The first 32 bytes of the entry: enough to validate a near copy.
     Head(Key),
+    /// How long the entry still lives. Answered before the reads of the same batch, so that what these find is not
+    /// older than it says.
+    Left(Key),
     /// Store if absent, with a TTL.
     Add { key: Key, value: Bytes, ttl_ms: u64 },
     /// Store if the key holds exactly `expected`, with a TTL. Fill and takeover are this.
     Swap { key: Key, expected: Bytes, value: Bytes, ttl_ms: u64 },
+    /// Store over the entry whose header is exactly `head`, with a TTL: as `Swap`, without sending the whole of it.
+    Replace { key: Key, head: Bytes, value: Bytes, ttl_ms: u64 },
     /// Remove if the key holds exactly `expected`.
     Release { key: Key, expected: Bytes },
     /// Store whatever is there, with a TTL.
@@ -65,12 +70,18 @@ impl Op {
     /// The key, or one of the keys; none of an announcement.
     pub fn key(&self) -> Option<&Key> {
         match self {
-            Op::Get(key) | Op::Head(key) | Op::Delete(key) | Op::Life(key) | Op::Tagged(key) => Some(key),
+            Op::Get(key)
+            | Op::Head(key)
+            | Op::Left(key)
+            | Op::Delete(key)
+            | Op::Life(key)
+            | Op::Tagged(key) => Some(key),
             Op::Tag { tag, .. } | Op::Untag { tag, .. } => Some(tag),
             Op::Prolong { key, .. }
             | Op::Count { key, .. }
             | Op::Add { key, .. }
             | Op::Swap { key, .. }
+            | Op::Replace { key, .. }
             | Op::Release { key, .. }
             | Op::Put { key, .. }
             | Op::Limit { key, .. } => Some(key),
@@ -85,7 +96,9 @@ impl Op {
 pub enum Reply {
     /// `Get`, `Head`: what is there.
     Bytes(Option<Bytes>),
-    /// `Add`, `Swap`, `Release`, `Prolong`: whether it happened. `Delete`: whether something was there.
+    /// `Left`: milliseconds; `None` = not there, or without an end.
+    Left(Option<u64>),
+    /// `Add`, `Swap`, `Replace`, `Release`, `Prolong`: whether it happened. `Delete`: whether something was there.
     /// `Put`, `Announce`, `Tag`, `Untag`: done.
     Done(bool),
     /// `Life`: milliseconds, `None` without a value. `Count`: the sum, `None` when that is not possible.
@@ -152,7 +165,7 @@ impl Store {
             Store::None => {
                 ops.iter().map(|_| Err(StoreError::Unavailable("no store is configured".into()))).collect()
             }
-            Store::Embedded(store) => ops.iter().map(|op| Ok(store.apply(op))).collect(),
+            Store::Embedded(store) => store.apply_all(&ops).into_iter().map(Ok).collect(),
             Store::Valkey(store) => store.exec(ops).await,
             Store::Sim(store) => store.exec(ops).await,
         }

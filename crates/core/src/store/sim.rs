@@ -101,7 +101,7 @@ impl Sim {
     }
 
     fn apply(&self, ops: &[Op]) -> Replies {
-        ops.iter().map(|op| Ok(self.inner.apply(op))).collect()
+        self.inner.apply_all(ops).into_iter().map(Ok).collect()
     }
 }
 

@@ -135,6 +135,14 @@ pub struct Telemetry {
     pub contexts_unsampled: Counter,
     /// Results of data sources that were too large to be stored.
     pub results_too_large: Counter,
+    /// Results that were answered past their time.
+    pub results_stale: Counter,
+    /// Queries that were run again while their result was answered.
+    pub refreshes: Counter,
+    /// Of those, the ones that failed.
+    pub refreshes_failed: Counter,
+    /// Of those, the ones whose result was not stored: voided meanwhile, or too late.
+    pub refreshes_refused: Counter,
     /// Checks of rate limits that were admitted.
     pub limits_admitted: Counter,
     /// Checks that were denied.

@@ -64,6 +64,26 @@ pub fn prometheus(telemetry: &Telemetry, gauges: &[(&str, &str, f64)]) -> String
             "Results of data sources that were too large to be stored.",
             telemetry.results_too_large.get(),
         ),
+        (
+            "bcos_datasource_stale_total",
+            "Results answered past their time, to callers who accept that.",
+            telemetry.results_stale.get(),
+        ),
+        (
+            "bcos_datasource_refreshes_total",
+            "Queries run again in the background.",
+            telemetry.refreshes.get(),
+        ),
+        (
+            "bcos_datasource_refreshes_failed_total",
+            "Queries run again that failed.",
+            telemetry.refreshes_failed.get(),
+        ),
+        (
+            "bcos_datasource_refreshes_refused_total",
+            "Queries run again whose result was voided meanwhile, or came too late.",
+            telemetry.refreshes_refused.get(),
+        ),
         ("bcos_ratelimit_admitted_total", "Rate limit checks admitted.", telemetry.limits_admitted.get()),
         ("bcos_ratelimit_denied_total", "Rate limit checks denied.", telemetry.limits_denied.get()),
         (

@@ -28,6 +28,7 @@ impl Lua {
 }
 
 static SWAP: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("../scripts/swap.lua")));
+static REPLACE: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("../scripts/replace.lua")));
 static RING: LazyLock<Lua> = LazyLock::new(|| Lua::new(limits_script::text(Form::Ring)));
 static COARSE: LazyLock<Lua> = LazyLock::new(|| Lua::new(limits_script::text(Form::Coarse)));
 static LIMITS: LazyLock<Lua> = LazyLock::new(|| Lua::new(limits_script::ALL));
@@ -71,45 +72,57 @@ impl Batch {
             places: Vec::with_capacity(steps.len()),
         };
         let gather = mget && steps.iter().filter(|step| matches!(ops[step.op], Op::Get(_))).count() > 1;
-        let mut open: Option<(usize, Cmd, usize)> = None;
-        let mut index = 0;
-        // The MGET goes first, so that its reply number is known before it is full.
+        let mut open: Option<(Cmd, usize)> = None;
+        // What a read finds must not be older than what this says of it.
+        let mut early = Vec::new();
+        for step in steps.iter().filter(|step| matches!(ops[step.op], Op::Left(_))) {
+            early.push(batch.push(ops, step));
+        }
+        let mut early = early.into_iter();
+        let first_read = batch.len();
+        // The MGET goes before the rest, so that its reply number is known before it is full.
         if gather {
             for step in steps {
                 if let Op::Get(key) = &ops[step.op] {
-                    let (_, command, count) = open.get_or_insert_with(|| (index, redis::cmd("MGET"), 0));
+                    let (command, count) = open.get_or_insert_with(|| (redis::cmd("MGET"), 0));
                     command.arg(key.bytes());
                     *count += 1;
-                    if *count == limits::MGET_KEYS {
-                        index += 1;
-                        if let Some((_, command, _)) = open.take() {
-                            batch.pipeline.add_command(command);
-                        }
+                    if *count == limits::MGET_KEYS
+                        && let Some((command, _)) = open.take()
+                    {
+                        batch.pipeline.add_command(command);
                     }
                 }
             }
-            if let Some((_, command, _)) = open.take() {
+            if let Some((command, _)) = open.take() {
                 batch.pipeline.add_command(command);
-                index += 1;
             }
         }
         let mut gathered = 0;
         for step in steps {
             let op = &ops[step.op];
             if gather && matches!(op, Op::Get(_)) {
-                batch.places.push(Place::Element(gathered / limits::MGET_KEYS, gathered % limits::MGET_KEYS));
+                let at = first_read + gathered / limits::MGET_KEYS;
+                batch.places.push(Place::Element(at, gathered % limits::MGET_KEYS));
                 gathered += 1;
                 continue;
             }
-            if step.asking {
-                batch.pipeline.add_command(redis::cmd("ASKING"));
-                index += 1;
-            }
-            batch.pipeline.add_command(command(op, step.whole_script));
-            batch.places.push(Place::Whole(index));
-            index += 1;
+            let at = match op {
+                Op::Left(_) => early.next().expect("every one of them was sent above"),
+                _ => batch.push(ops, step),
+            };
+            batch.places.push(Place::Whole(at));
         }
         batch
+    }
+
+    /// Adds one command; the number of its reply.
+    fn push(&mut self, ops: &[Op], step: &Step) -> usize {
+        if step.asking {
+            self.pipeline.add_command(redis::cmd("ASKING"));
+        }
+        self.pipeline.add_command(command(&ops[step.op], step.whole_script));
+        self.pipeline.len() - 1
     }
 
     pub(super) fn pipeline(&self) -> &Pipeline {
@@ -155,6 +168,10 @@ fn command(op: &Op, whole_script: bool) -> Cmd {
             command = redis::cmd("GETRANGE");
             command.arg(key.bytes()).arg(0).arg(HEADER - 1);
         }
+        Op::Left(key) => {
+            command = redis::cmd("PTTL");
+            command.arg(key.bytes());
+        }
         Op::Add { key, value, ttl_ms } => {
             command = redis::cmd("SET");
             command.arg(key.bytes()).arg(&value[..]).arg("NX").arg("PX").arg(*ttl_ms);
@@ -170,6 +187,10 @@ fn command(op: &Op, whole_script: bool) -> Cmd {
         Op::Swap { key, expected, value, ttl_ms } => {
             command = script(&SWAP, whole_script, 1);
             command.arg(key.bytes()).arg(&expected[..]).arg(&value[..]).arg(*ttl_ms);
+        }
+        Op::Replace { key, head, value, ttl_ms } => {
+            command = script(&REPLACE, whole_script, 1);
+            command.arg(key.bytes()).arg(&head[..]).arg(&value[..]).arg(*ttl_ms);
         }
         Op::Release { key, expected } => {
             command = script(&RELEASE, whole_script, 1);
@@ -276,9 +297,13 @@ fn answer(op: &Op, value: Value) -> Answer {
         (Op::Head(_), Value::BulkString(bytes)) => {
             Ok(Reply::Bytes((!bytes.is_empty()).then(|| Bytes::from(bytes))))
         }
+        (Op::Left(_), Value::Int(-2 | -1)) => Ok(Reply::Left(None)),
+        (Op::Left(_), Value::Int(ms @ 0..)) => Ok(Reply::Left(Some(ms.unsigned_abs()))),
         (Op::Add { .. }, Value::Nil) => Ok(Reply::Done(false)),
         (Op::Add { .. } | Op::Put { .. }, Value::Okay) => Ok(Reply::Done(true)),
-        (Op::Swap { .. } | Op::Release { .. }, Value::Int(done @ 0..=1)) => Ok(Reply::Done(done == 1)),
+        (Op::Swap { .. } | Op::Replace { .. } | Op::Release { .. }, Value::Int(done @ 0..=1)) => {
+            Ok(Reply::Done(done == 1))
+        }
         (Op::Limit { .. } | Op::LimitAll(_), value) => {
             limits_of(op, &value).map(Reply::Limits).ok_or_else(nonsense)
         }
@@ -362,6 +387,42 @@ mod tests {
         assert!(matches!(&answers[1], Answer::Final(Ok(Reply::Done(true)))));
         assert!(matches!(&answers[2], Answer::Final(Ok(Reply::Bytes(None)))));
         assert_eq!(Batch::new(&ops, &steps, false).len(), 3);
+    }
+
+    #[test]
+    fn how_long_an_entry_lives_is_asked_before_it_is_read() {
+        let keys = Keys::new("");
+        let key = |part: &str| keys.entry(Namespace::DataSource, part);
+        let ops = [
+            Op::Get(key("a")),
+            Op::Left(key("a")),
+            Op::Get(key("b")),
+            Op::Delete(key("c")),
+            Op::Left(key("b")),
+        ];
+        let steps = steps(ops.len());
+        let replies = |left: i64| {
+            let read = Value::Array(vec![Value::BulkString(b"1".to_vec()), Value::Nil]);
+            vec![Value::Int(left), Value::Int(-2), read, Value::Int(1)]
+        };
+        let gathered = Batch::new(&ops, &steps, true);
+        assert_eq!(gathered.len(), 4);
+        let answers = gathered.answers(&ops, &steps, replies(7));
+        assert!(matches!(&answers[0], Answer::Final(Ok(Reply::Bytes(Some(bytes)))) if &bytes[..] == b"1"));
+        assert!(matches!(answers[1], Answer::Final(Ok(Reply::Left(Some(7))))));
+        assert!(matches!(answers[2], Answer::Final(Ok(Reply::Bytes(None)))));
+        assert!(matches!(answers[4], Answer::Final(Ok(Reply::Left(None)))));
+        let hostile = gathered.answers(&ops, &steps, replies(-3));
+        assert!(matches!(hostile[1], Answer::Final(Err(StoreError::Unavailable(_)))));
+        let sent = |batch: &Batch| {
+            let name = |command: &Cmd| match command.args_iter().next() {
+                Some(redis::Arg::Simple(name)) => String::from_utf8_lossy(name).into_owned(),
+                _ => String::new(),
+            };
+            batch.pipeline().cmd_iter().map(name).collect::<Vec<_>>()
+        };
+        assert_eq!(sent(&gathered), ["PTTL", "PTTL", "MGET", "DEL"]);
+        assert_eq!(sent(&Batch::new(&ops, &steps, false)), ["PTTL", "PTTL", "GET", "GET", "DEL"]);
     }
 
     #[test]
