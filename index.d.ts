@@ -450,8 +450,13 @@ export interface EngineOptions {
    * 0, in {@link metricsText} they are absent. Everything else is counted all the same. (S2)
    */
   readonly cacheMetricsEnabled?: boolean | undefined;
-  /** `ENABLE_CACHE_WARMING`. (S1) */
+  /**
+   * `ENABLE_CACHE_WARMING`, default `false`. The default engine ({@link getEngine}) begins a {@link warmCache} in the
+   * background when it is first used, except during `next build`. Engines of {@link createEngine} never do. (S1)
+   */
   readonly enableCacheWarming?: boolean | undefined;
+  /** `CACHE_WARMING_LEVEL`, default `minimal`. What is warmed when nobody says otherwise. (S1) */
+  readonly cacheWarmingLevel?: WarmupLevel | undefined;
 
   // Time limits
   /** `CACHE_DEADLINE_MS`, default 50. Longest wait for one store command before the source is asked. */
@@ -777,6 +782,10 @@ export interface Engine {
     dataSourceId: string | number,
     options?: CallOptions | undefined,
   ): Promise<InvalidationResult>;
+  /** See {@link warmCache}. */
+  warmCache(options?: WarmupOptions | undefined): Promise<WarmupStats>;
+  /** See {@link recordCacheFallback}. */
+  recordCacheFallback(operation: string, reason: string): void;
   /** See {@link checkRateLimit}. */
   checkRateLimit(
     type: string,
@@ -905,6 +914,36 @@ export interface EngineHealth {
   readonly near: NearHealth;
   readonly tail: TailHealth;
   readonly limiter: LimiterHealth;
+  readonly fallback: FallbackHealth;
+  readonly warming: WarmingHealth;
+}
+
+/**
+ * How many reads had to go past the store because it could not be asked: the present minute and the nine before. More
+ * than 10 % of at least 100 reads make the engine `degraded`, also for a while after the store is back. (S1)
+ */
+export interface FallbackHealth {
+  readonly status: 'healthy' | 'degraded';
+  readonly reason: string | null;
+  /** ISO-8601: since when there are too many; `null` when there are not. */
+  readonly since: string | null;
+  /** Of this engine, and those that {@link recordCacheFallback} has added. */
+  readonly reads: number;
+  /** Of those, past the store. */
+  readonly fallbacks: number;
+  /** `fallbacks / reads`; `null` without a read. */
+  readonly share: number | null;
+}
+
+/** What {@link warmCache} does on this engine. */
+export interface WarmingHealth {
+  readonly state: 'idle' | 'running';
+  /** Of the one that runs; `null` while none does, or it has not begun. */
+  readonly stage: WarmupStage | null;
+  readonly done: number;
+  readonly total: number;
+  /** The last one that ended on this engine, with when; `null` before the first. */
+  readonly last: (WarmupStats & { readonly level: WarmupLevel; readonly endedAt: string }) | null;
 }
 
 /** Whether rate limits are those of all processes. */
@@ -998,7 +1037,8 @@ export type Namespace =
   | 'role_perms'
   | 'org_tree'
   | 'rbac_epoch'
-  | 'tail';
+  | 'tail'
+  | 'warming';
 
 /** What {@link getMetrics} returns. Counters start at 0 with the engine and only grow; gauges are marked. */
 export interface MetricsSnapshot {
@@ -1017,6 +1057,7 @@ export interface MetricsSnapshot {
   readonly tail: TailMetrics;
   readonly limiter: LimiterMetrics;
   readonly dataSources: DataSourceMetrics;
+  readonly fallback: FallbackMetrics;
   readonly bridge: BridgeMetrics;
   readonly logs: {
     /** Records lost because the logger was too slow. */
@@ -1173,9 +1214,29 @@ export interface LimiterMetrics {
   readonly forgotten: number;
 }
 
+/** Reads that went past the store because it could not be asked. An ordinary miss is none. */
+export interface FallbackMetrics {
+  /**
+   * Since the engine was made (`bcos_cache_fallback_total`). Of the engine's own reads `operation` is the namespace and
+   * `reason` is `unavailable` (out of service), `failed` (the command failed or was late) or `pending` (an
+   * invalidation that the store has not acknowledged); {@link recordCacheFallback} adds others.
+   */
+  readonly counts: readonly {
+    readonly operation: string;
+    readonly reason: string;
+    readonly count: number;
+  }[];
+  /** Gauge: reads of the last ten minutes, as in {@link FallbackHealth}. */
+  readonly reads: number;
+  /** Gauge: of those, past the store. */
+  readonly fallbacks: number;
+  /** Gauge: `fallbacks / reads`; `null` without a read. */
+  readonly share: number | null;
+}
+
 /** Crossings between JavaScript and the native threads. */
 export interface BridgeMetrics {
-  /** Calls handed to the native side. Near hits never are. */
+  /** Calls handed to the native side, and the contexts that a warm-up asks for. Near hits never are. */
   readonly submitted: number;
   /** Calls answered by it; `submitted - settled` are running. */
   readonly settled: number;
@@ -3008,3 +3069,135 @@ export declare const CACHE_TTL: {
 
 /** The service of the default engine. (S5) */
 export declare const redisCacheService: RedisCacheService;
+
+// -----------------------------------------------------------------------------------------------------------
+// Warming and fallbacks
+// -----------------------------------------------------------------------------------------------------------
+
+/**
+ * How much is warmed.
+ * - `none`: nothing.
+ * - `minimal`: the organizations, and the system roles with their permissions.
+ * - `aggressive`: also the contexts of the users who were active last, and the data sources that were given.
+ */
+export type WarmupLevel = 'none' | 'minimal' | 'aggressive';
+
+/** What is being warmed; `roles` includes the organizations. */
+export type WarmupStage = 'roles' | 'users' | 'dataSources';
+
+export interface WarmupProgress {
+  readonly stage: WarmupStage;
+  readonly done: number;
+  readonly total: number;
+}
+
+/** One result to have ready: the arguments of {@link queryDataSourceWithCache}. */
+export interface WarmupDataSource {
+  readonly params: object;
+  /** Of the callers it is meant for: a result is shared only by those with the same ones. */
+  readonly userOrganizations?: readonly string[] | null | undefined;
+  /** Runs unless the result is there already, or another process runs it. */
+  readonly queryFunction: () => Promise<DataSourceQueryResult>;
+  readonly options?: Pick<DataSourceOptions, 'scopeKey' | 'timeZone'> | undefined;
+}
+
+export interface WarmupOptions {
+  /** Default: `cacheWarmingLevel`. What a level leaves out is left out also when it is given. */
+  readonly level?: WarmupLevel | undefined;
+  /** Most recently active users, 0 to 10,000, default 100. */
+  readonly users?: number | undefined;
+  /**
+   * Results to have ready, at most 1,000: only the application can run its queries. Or a function that is given the ids
+   * of the data sources this process was asked for, the most used first, and returns them. Those ids are counted since
+   * the start of the process and kept nowhere: **after a start the list is empty**, so a function that is called then
+   * must know of some by itself.
+   */
+  readonly dataSources?:
+    | readonly WarmupDataSource[]
+    | ((
+        mostUsed: readonly string[],
+      ) => readonly WarmupDataSource[] | PromiseLike<readonly WarmupDataSource[]>)
+    | undefined;
+  /** Loads and queries at a time, 1 to 1,000, default 8; more than half of `cacheBulkhead` counts as that. */
+  readonly concurrency?: number | undefined;
+  /** Warms although another process does, or has within the last 30 seconds. Default `false`. */
+  readonly force?: boolean | undefined;
+  /** Called now and then; what it throws is ignored. */
+  readonly onProgress?: ((progress: WarmupProgress) => void) | undefined;
+  /** Ends it; it resolves with what was done, `cancelled: true`. */
+  readonly signal?: AbortSignal | undefined;
+  /** Longest it may take in milliseconds, 1 to 600000, which is also the default; then it ends with `reason: 'deadline'`. */
+  readonly deadlineMs?: number | undefined;
+}
+
+/** What a warm-up has done. The first five are those of S1. */
+export interface WarmupStats {
+  readonly rolesWarmed: number;
+  /** Contexts that were loaded or found. */
+  readonly usersWarmed: number;
+  /** Results that were made or found. */
+  readonly dataSourcesWarmed: number;
+  /** Milliseconds. */
+  readonly duration: number;
+  /** Items that could not be warmed. They stop nobody. */
+  readonly errors: number;
+  /** Nothing was done, see `reason`. */
+  readonly skipped?: true | undefined;
+  /** `signal` has ended it. */
+  readonly cancelled?: true | undefined;
+  /**
+   * Why less was done than was asked for. `level_none`: that was asked for. `no_store`: there is nothing to warm.
+   * `another_process`, `recent`: somebody else does it, or has within the last 30 seconds. `store_unavailable`: what is
+   * loaded would not be kept. `source_unavailable`: no roles and users could be read. `closed`: the engine was.
+   */
+  readonly reason?:
+    | 'level_none'
+    | 'no_store'
+    | 'another_process'
+    | 'recent'
+    | 'store_unavailable'
+    | 'source_unavailable'
+    | 'cancelled'
+    | 'deadline'
+    | 'closed'
+    | undefined;
+}
+
+/**
+ * Loads what is going to be asked for before anybody asks, in the background: not in the way of requests, and never on
+ * the JavaScript thread except for your own queries.
+ *
+ * ```ts
+ * // instrumentation.ts: not awaited, the application serves meanwhile
+ * void warmCache({
+ *   level: 'aggressive',
+ *   dataSources: () => startPage.map((chart) => ({ ...chart, queryFunction: () => runQuery(chart.params) })),
+ * });
+ * ```
+ *
+ * - Which roles and users is one statement: active system roles, and active users by `updated_at`, the newest first.
+ *   The rest are ordinary reads, many in one statement; what is in the store already is not loaded.
+ * - Never more loads at a time than half of `cacheBulkhead`, and none while others wait for their turn.
+ * - **One at a time.** A second call on the same engine gets the figures of the one that runs if that does as much;
+ *   otherwise it begins when that has ended. Of several processes that start together one warms and the others are
+ *   `skipped`; a process that is killed meanwhile keeps the others from it for at most ten seconds.
+ * - Stops at once when the store or the database goes away, and says so in `reason`.
+ * - A failed item is counted and nothing else. It rejects only for an argument that is not accepted and after
+ *   {@link close}, so it need not be awaited.
+ *
+ * With `ENABLE_CACHE_WARMING=true` the default engine does this by itself when it is first used, at the level of
+ * `CACHE_WARMING_LEVEL`; it knows of no data sources. {@link getHealth} shows how far it is. (S1)
+ */
+export function warmCache(options?: WarmupOptions | undefined): Promise<WarmupStats>;
+
+/**
+ * Counts a read of yours that went past the cache, for {@link FallbackHealth} and {@link FallbackMetrics}, and logs it at
+ * level `warn`, once a minute for each pair. *Synchronous*, never throws. The reads of this package count by
+ * themselves.
+ *
+ * @param operation a word: letters and at most four digits, in parts of at most 32 joined by single `_`, `.`, `:` or `-`;
+ * cut after 64 characters. Anything else is counted as `other`, so that no address, id or sentence gets into metrics and
+ * log records, and so is what comes after 64 different pairs.
+ * @param reason likewise. (S1)
+ */
+export function recordCacheFallback(operation: string, reason: string): void;

@@ -71,6 +71,8 @@ exports.refreshDashboardMetrics = api.refreshDashboardMetrics;
 exports.warmUpDashboardCache = api.warmUpDashboardCache;
 exports.getCacheHealth = api.getCacheHealth;
 exports.invalidateDashboardCache = api.invalidateDashboardCache;
+exports.warmCache = api.warmCache;
+exports.recordCacheFallback = api.recordCacheFallback;
 
 exports.redisCacheService = api.redisCacheService;
 exports.redisGet = api.redisGet;

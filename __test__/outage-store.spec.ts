@@ -94,6 +94,7 @@ it('every asynchronous function of the package is in the table that the outages 
     'addRateLimitHeaders',
     'rateLimitResponse',
     'createLayeredCache',
+    'recordCacheFallback',
   ];
   const other = ['setLogger', 'close'];
   const exported = Object.entries(api)

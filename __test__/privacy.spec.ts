@@ -153,6 +153,9 @@ async function scenario(): Promise<void> {
     () => engine.invalidateOrganizationHierarchy(),
     () => engine.invalidateAllRolePermissions(),
     () => engine.getCachedUserContext(user.user_id),
+    () => engine.warmCache({ level: 'aggressive', force: true }),
+    async () => engine.recordCacheFallback(address, `user ${user.user_id} from ${peer}`),
+    async () => engine.recordCacheFallback(jti, token),
     () => engine.getHealth(),
     ...laterCalls(),
     // And whatever is added to the table of all functions, on a world of this very user.
@@ -243,7 +246,7 @@ describe('log records of the whole scenario at level trace', () => {
 
   it('there are some, from every kind of trouble', () => {
     const components = new Set(records.map((record) => record.component));
-    expect(components).toEqual(new Set(['store', 'source', 'rbac']));
+    expect(components).toEqual(new Set(['store', 'source', 'rbac', 'cache-fallback', 'warming']));
     const levels = new Set(records.map((record) => record.level));
     for (const level of ['error', 'warn', 'info', 'debug']) expect(levels).toContain(level);
   });

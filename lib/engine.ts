@@ -20,9 +20,12 @@ import { Objects } from './objects.js';
 import { Rbac } from './rbac.js';
 import { withRequestSnapshot } from './snapshot.js';
 import { Values } from './values.js';
+import { Warmer } from './warming/warmer.js';
 
 /** Longest wait of `close()` for running calls, in milliseconds. */
 const DRAIN_MS = 5_000;
+/** One more than is kept, so that the native side sees that it must cut. */
+const WORD_LENGTH = 65;
 
 export class Engine implements Public.Engine {
   readonly #native: NativeEngine;
@@ -34,6 +37,7 @@ export class Engine implements Public.Engine {
   readonly #limits: Limits;
   readonly #dataSources: DataSources;
   readonly #dashboard: Dashboard;
+  readonly #warmer: Warmer;
   readonly redisCacheService: Public.RedisCacheService;
   #closing: Promise<void> | undefined;
 
@@ -45,6 +49,7 @@ export class Engine implements Public.Engine {
     const limits = new Limits(native, this.#hot);
     this.#limits = limits;
     this.#dataSources = new DataSources(native, this.#objects, this.#loader);
+    this.#warmer = new Warmer(native, this.#dataSources);
     this.redisCacheService = new Values(native, this.#objects, this.#loader);
     const parts = { native, objects: this.#objects, loader: this.#loader };
     this.#dashboard = new Dashboard(parts, this.redisCacheService);
@@ -307,6 +312,14 @@ export class Engine implements Public.Engine {
     return this.#dataSources.invalidateAll(dataSourceId, options);
   }
 
+  async warmCache(options?: Public.WarmupOptions): Promise<Public.WarmupStats> {
+    return this.#warmer.warm(options);
+  }
+
+  recordCacheFallback(operation: string, reason: string): void {
+    this.#native.recordFallback(word(operation), word(reason));
+  }
+
   createLayeredCache(definition: Public.LayeredDefinition<object>): never {
     const parts = { native: this.#native, objects: this.#objects, loader: this.#loader };
     return new Layered(definition, () => parts) as unknown as never;
@@ -425,6 +438,11 @@ export class Engine implements Public.Engine {
     const full = (await ask(true)) as ObjectReply;
     return full === null ? null : (this.#objects.of(full) ?? null);
   }
+}
+
+/** As much of it as is looked at. Where something has gone wrong already, a bad word is no reason for another error. */
+function word(given: unknown): string {
+  return typeof given === 'string' ? given.slice(0, WORD_LENGTH) : '';
 }
 
 async function invalidated(

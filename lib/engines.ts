@@ -22,8 +22,13 @@ export function configure(options: Public.EngineOptions): void {
 
 /** The default engine. The native one is shared by every copy of this module; this wrapper is not. */
 export function getEngine(): Engine {
-  defaultEngine ??= new Engine(binding.defaultEngine(variables()));
+  defaultEngine ??= new Engine(binding.defaultEngine(variables(), !isBuilding()));
   return defaultEngine;
+}
+
+/** `next build` evaluates the application in many processes, none of which serves anybody. */
+function isBuilding(): boolean {
+  return process.env['NEXT_PHASE'] === 'phase-production-build';
 }
 
 /** Closes the default engine if there is one. */

@@ -118,6 +118,16 @@ export const getCacheHealth: typeof Public.getCacheHealth = delegate('getCacheHe
 export const invalidateDashboardCache: typeof Public.invalidateDashboardCache =
   delegate('invalidateDashboardCache');
 
+export const warmCache: typeof Public.warmCache = delegate('warmCache');
+/** Called where something has gone wrong already: an engine that cannot be made is reported by every other function. */
+export const recordCacheFallback: typeof Public.recordCacheFallback = (operation, reason) => {
+  try {
+    getEngine().recordCacheFallback(operation, reason);
+  } catch {
+    // Nothing to count with.
+  }
+};
+
 /** The service of the default engine; an engine that cannot be made is a rejection, for counts an error. */
 export const redisCacheService: typeof Public.redisCacheService = Object.freeze({
   get: async (key, options) => service().get(key, options),

@@ -113,6 +113,16 @@ interface Typed {
   ): Promise<InvalidationReply>;
   /** Resolves when the outbox is installed, or removed. */
   migrate(remove: boolean): Promise<null>;
+  /** The number of a warm-up, whose it is, and how many loads it may make at a time. */
+  warm(
+    level: string,
+    users: number,
+    concurrency: number,
+    force: boolean,
+    sources: boolean,
+  ): readonly [job: number, turn: 0 | 1 | 2, atOnce: number];
+  /** JSON of how far it is, once that is another version than `seen`. */
+  warming(job: number, seen: number): Promise<string>;
 }
 
 export type NativeEngine = Omit<GeneratedEngine, keyof Typed> & Typed;
@@ -120,7 +130,7 @@ export type NativeEngine = Omit<GeneratedEngine, keyof Typed> & Typed;
 interface TypedBinding {
   install(makeError: typeof fromNative): void;
   createEngine(variables: string, options: string): NativeEngine;
-  defaultEngine(variables: string): NativeEngine;
+  defaultEngine(variables: string, warms: boolean): NativeEngine;
   existingEngine(): NativeEngine | null;
   /** The SQL that installs the outbox, or removes it. */
   migrationSql(variables: string, options: string, remove: boolean): string;

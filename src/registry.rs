@@ -31,8 +31,8 @@ pub(crate) fn create(env: &[(String, String)], options: &serde_json::Value) -> R
     Ok(engine)
 }
 
-/// The default engine, started on first use.
-pub(crate) fn default_engine(env: &[(String, String)]) -> Result<Arc<JsEngine>, Error> {
+/// The default engine, started on first use, and then warmed if that is configured and the caller `warms`.
+pub(crate) fn default_engine(env: &[(String, String)], warms: bool) -> Result<Arc<JsEngine>, Error> {
     let mut registry = REGISTRY.lock();
     if let Some(engine) = &registry.default {
         return Ok(engine.clone());
@@ -40,6 +40,9 @@ pub(crate) fn default_engine(env: &[(String, String)]) -> Result<Arc<JsEngine>, 
     let options = registry.options.clone().unwrap_or_else(|| serde_json::json!({}));
     let engine = start(env, &options)?;
     registry.default = Some(engine.clone());
+    if warms {
+        engine.warm_by_itself();
+    }
     remember(&mut registry, &engine);
     Ok(engine)
 }

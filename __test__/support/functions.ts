@@ -11,6 +11,7 @@ import { limitFunctions } from './limit-functions.js';
 import { addRights, rbacFunctions } from './rbac-functions.js';
 import { resultFunctions } from './result-functions.js';
 import { type Claims, claimsOf, forged, signed, verified } from './tokens.js';
+import { warmFunctions } from './warm-functions.js';
 
 /** What is true in the source while the functions are called. */
 export interface World {
@@ -282,6 +283,7 @@ export const functions: readonly Row[] = [
   ...limitFunctions,
   ...resultFunctions,
   ...dashboardFunctions,
+  ...warmFunctions,
   {
     name: 'getHealth',
     of: 'the engine',

@@ -165,6 +165,7 @@ check<
         OptionOf<NumberOptions, number> &
         OptionOf<SwitchOptions, boolean> &
         OptionOf<ListOptions, readonly string[]> &
+        OptionOf<'cacheWarmingLevel', 'none' | 'minimal' | 'aggressive'> &
         OptionOf<'redisMode', 'auto' | 'standalone' | 'cluster'> &
         OptionOf<'cacheStore', 'valkey' | 'embedded' | 'none'> &
         OptionOf<'redisLog', LogLevel | 'off'> &
@@ -286,6 +287,7 @@ export function hitRate(metrics: MetricsSnapshot): number {
       | 'ratelimit'
       | 'datasource'
       | 'datasource_gen'
+      | 'warming'
     >
   >();
   return (users.near + users.store) / (users.near + users.store + users.source);

@@ -17,6 +17,7 @@ import {
   type NativeEngine,
 } from '../native.js';
 import type { Objects } from '../objects.js';
+import { MostUsed } from '../warming/most-used.js';
 import { Told } from './aging.js';
 import { json, type Query, type Question, readQuestion, refused, run, type Stored } from './question.js';
 import { asResponse } from './response.js';
@@ -59,6 +60,7 @@ export class DataSources {
   readonly #native: NativeEngine;
   readonly #objects: Objects;
   readonly #loader: Loader;
+  readonly #used = new MostUsed();
 
   constructor(native: NativeEngine, objects: Objects, loader: Loader) {
     this.#native = native;
@@ -78,6 +80,7 @@ export class DataSources {
       throw refused('forceRefresh', 'true or false is expected');
     }
     if (options !== undefined) check(options);
+    this.#used.count(question.source);
     const until = performance.now() + deadline(options);
     const call: Call = { question, options, until, told: new Told(), ran: false };
     const value = await this.#answer(call, forceRefresh === true);
@@ -89,6 +92,24 @@ export class DataSources {
       ...(aging.staleMs > 0 ? { stale: !call.ran && call.told.stale } : {}),
     };
     return Buffer.isBuffer(value) ? { json: value, ...more } : { ...(value as Stored), ...more };
+  }
+
+  /** As `query`, for a caller who wants it to be there and not to have it: no use of the data source. */
+  async warm(
+    params: object,
+    userOrganizations: readonly string[] | null | undefined,
+    queryFunction: Query,
+    options: Public.DataSourceOptions,
+  ): Promise<void> {
+    const question = readQuestion(params, userOrganizations, queryFunction, options);
+    check(options);
+    const until = performance.now() + deadline(options);
+    await this.#answer({ question, options, until, told: new Told(), ran: false }, false);
+  }
+
+  /** Ids of data sources, the most used first. */
+  mostUsed(): readonly string[] {
+    return this.#used.list();
   }
 
   async #answer(call: Call, forced: boolean): Promise<unknown> {

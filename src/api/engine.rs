@@ -50,10 +50,10 @@ pub fn create_engine(env: Env, variables: Text, options: Text) -> napi::Result<N
     Ok(NativeEngine { engine: engine.map_err(|error| throw(env, &error))? })
 }
 
-/// The default engine, started on first use.
+/// The default engine, started on first use; `warms` = and warmed then, if the configuration says so.
 #[napi(catch_unwind)]
-pub fn default_engine(env: Env, variables: Text) -> napi::Result<NativeEngine> {
-    let engine = registry::default_engine(&pairs(&variables.0));
+pub fn default_engine(env: Env, variables: Text, warms: bool) -> napi::Result<NativeEngine> {
+    let engine = registry::default_engine(&pairs(&variables.0), warms);
     Ok(NativeEngine { engine: engine.map_err(|error| throw(env, &error))? })
 }
 

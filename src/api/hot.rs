@@ -13,7 +13,6 @@ use bcos_cache_core::base::codec::Kind;
 use bcos_cache_core::base::key::Namespace;
 use bcos_cache_core::cache::Cache;
 use bcos_cache_core::engine::{Authorize, Consistency, Request};
-use bcos_cache_core::telemetry::Tier;
 use napi::bindgen_prelude::FromNapiValue;
 use napi::{Env, sys};
 use napi_derive::napi;
@@ -321,7 +320,7 @@ impl Bound {
             look(&core.cache, &key).unwrap_or(0)
         });
         if serial > 0 {
-            core.telemetry.of(namespace).answered(Tier::Near, false, 0);
+            core.peeked(namespace);
         }
         serial
     }

@@ -6,6 +6,7 @@ mod hot;
 mod limits;
 mod requests;
 mod values;
+mod warming;
 
 use napi::bindgen_prelude::{ToNapiValue, TypeName};
 use napi::{ValueType, sys};

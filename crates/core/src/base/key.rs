@@ -44,11 +44,13 @@ pub enum Namespace {
     Tail,
     /// `ratelimit:{type}:{identifier}`: what was admitted lately.
     RateLimit,
+    /// `warming:{level}`: who warms the cache, or that somebody just has.
+    Warming,
 }
 
 impl Namespace {
     /// All namespaces, in the order of their counters.
-    pub const ALL: [Namespace; 16] = [
+    pub const ALL: [Namespace; 17] = [
         Namespace::TokenBlacklist,
         Namespace::UserBasic,
         Namespace::JwtPayload,
@@ -65,6 +67,7 @@ impl Namespace {
         Namespace::DataSourceGeneration,
         Namespace::Tail,
         Namespace::RateLimit,
+        Namespace::Warming,
     ];
 
     /// The name users see in keys, metrics and options.
@@ -86,6 +89,7 @@ impl Namespace {
             Namespace::DataSourceGeneration => "datasource_gen",
             Namespace::Tail => "tail",
             Namespace::RateLimit => "ratelimit",
+            Namespace::Warming => "warming",
         }
     }
 

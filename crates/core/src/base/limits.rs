@@ -103,3 +103,34 @@ pub const TAG_PAGES: usize = 1_000;
 pub const TAGS: usize = 64;
 /// Keys that are looked at and voided together when a pattern or everything is removed.
 pub const VOIDED_TOGETHER: usize = 500;
+
+/// Pairs of operation and reason that an application may report as fallbacks; further ones count as `other`. As many as a
+/// dashboard can show.
+pub const FALLBACK_LABELS: usize = 64;
+/// Longest word of such a pair.
+pub const FALLBACK_WORD_BYTES: usize = 64;
+/// Minutes over which fallbacks are compared with all reads.
+pub const FALLBACK_WINDOW_MINUTES: usize = 10;
+/// Share of the reads, in percent, above which health says so.
+pub const FALLBACK_PERCENT: u64 = 10;
+/// Reads in the window below which their share says nothing.
+pub const FALLBACK_LEAST_READS: u64 = 100;
+
+/// System roles that one warm-up loads: more than anybody has named.
+pub const WARM_ROLES: usize = 1_000;
+/// Users that one warm-up may be asked for. Their contexts live five minutes; more could not be loaded in that time.
+pub const WARM_USERS: u32 = 10_000;
+/// Users that are warmed when nobody says how many (S1).
+pub const WARM_USERS_USUAL: u32 = 100;
+/// Loads of one warm-up at a time, at most; half the bulkhead when that is less.
+pub const WARM_LOADS: u32 = 8;
+/// How long a warm-up that nobody waits for lets the store take to come into service.
+pub const WARM_WAIT_MS: u64 = 10_000;
+/// Longest warm-up, queries of the application included.
+pub const WARM_LONGEST_MS: u64 = 600_000;
+/// Life of the right to warm, renewed while it is used: how long a killed process keeps others from it.
+pub const WARM_LEASE_MS: u64 = 10_000;
+/// How long after a warm-up another one is not needed: instances of one deployment start within such a time.
+pub const WARM_REST_MS: u64 = 30_000;
+/// Ended warm-ups whose outcome is kept for whoever asks late.
+pub const WARM_ENDED: usize = 16;

@@ -47,6 +47,13 @@ pub struct Asked {
     saw: Option<Seen>,
 }
 
+impl Asked {
+    /// Whether the store said what it has.
+    pub fn looked(&self) -> bool {
+        self.saw.is_some()
+    }
+}
+
 /// The state of this process just before commands were sent: what a reply is compared with before it is
 /// kept.
 #[derive(Clone, Copy, Debug)]

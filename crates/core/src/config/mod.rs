@@ -38,7 +38,7 @@ pub use schema::{SchemaMapping, TableMapping, is_identifier};
 pub use secret::Secret;
 pub use settings::{
     AnalyticsSettings, JwtSettings, LogLevel, RbacSettings, RuntimeSettings, Settings, SourceSettings,
-    TailSettings, resolve,
+    TailSettings, WarmingLevel, WarmingSettings, resolve,
 };
 pub use store::{ConnectionMode, StoreKind, StoreSettings, TlsSettings, ValkeySettings};
 pub use variables::{OptionOnly, VARIABLES, Variable, option_only, variable_names};

@@ -14,6 +14,7 @@ use super::schema::{SchemaMapping, resolve_schema};
 use super::secret::Secret;
 use super::store::{StoreSettings, resolve_store};
 use super::values::Values;
+use super::variables::WARMING_LEVELS;
 
 /// One served context in a thousand.
 const PRODUCTION_SAMPLE_PER_MILLION: u64 = 1_000;
@@ -25,6 +26,7 @@ pub struct Settings {
     pub near: NearSettings,
     pub datasource: DataSourceSettings,
     pub analytics: AnalyticsSettings,
+    pub warming: WarmingSettings,
     pub runtime: RuntimeSettings,
     pub jwt: JwtSettings,
     pub rbac: RbacSettings,
@@ -67,7 +69,32 @@ pub struct AnalyticsSettings {
     pub ttl_s: u64,
     pub batch_rows: usize,
     pub query_timeout_ms: u64,
-    pub warming: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WarmingSettings {
+    /// Whether the default engine warms without being asked.
+    pub by_itself: bool,
+    pub level: WarmingLevel,
+}
+
+/// Ordered: a level warms what those before it warm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WarmingLevel {
+    None,
+    Minimal,
+    Aggressive,
+}
+
+impl WarmingLevel {
+    pub fn name(self) -> &'static str {
+        WARMING_LEVELS[self as usize]
+    }
+
+    /// Reads such a name.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::None, Self::Minimal, Self::Aggressive].into_iter().find(|level| level.name() == word)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,7 +167,13 @@ fn meaning(values: &Values<'_>, raw: &Raw, errors: &mut Vec<ConfigError>) -> Set
             ttl_s: values.number("CACHE_TTL"),
             batch_rows: values.number("CACHE_BATCH_SIZE"),
             query_timeout_ms: values.number("CACHE_QUERY_TIMEOUT"),
-            warming: values.flag("ENABLE_CACHE_WARMING"),
+        },
+        warming: WarmingSettings {
+            by_itself: values.flag("ENABLE_CACHE_WARMING"),
+            level: values
+                .text("CACHE_WARMING_LEVEL")
+                .and_then(WarmingLevel::parse)
+                .unwrap_or(WarmingLevel::Minimal),
         },
         runtime: RuntimeSettings {
             worker_threads: values.number("CACHE_WORKER_THREADS"),

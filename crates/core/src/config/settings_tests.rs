@@ -21,7 +21,8 @@ fn nothing_configured_is_no_store_and_the_documented_defaults() {
     assert_eq!(source, (8, 2_000, 16, 1_024));
     assert_eq!((s.near.bytes, s.near.mode("user_basic")), (67_108_864, NearMode::Validated));
     let a = s.analytics;
-    assert_eq!((a.ttl_s, a.batch_rows, a.query_timeout_ms, a.warming), (14_400, 5_000, 10_000, false));
+    assert_eq!((a.ttl_s, a.batch_rows, a.query_timeout_ms), (14_400, 5_000, 10_000));
+    assert_eq!((s.warming.by_itself, s.warming.level), (false, WarmingLevel::Minimal));
     assert_eq!((s.runtime.worker_threads, s.runtime.spin_us), (1, 0));
     assert_eq!(s.jwt.user_claims, ["user_id", "userId", "sub"]);
     assert_eq!(s.schema.allow, ["ih", "public"]);
@@ -113,6 +114,19 @@ fn what_is_accepted_but_hardly_meant_is_noticed() {
         assert!(notices.len() == 1 && notices[0].starts_with(expected), "{notices:?}");
     }
     assert!(settings("CACHE_STORE=none REDIS_PORT=1", Json::Null).notices.is_empty());
+}
+
+#[test]
+fn levels_of_warming_are_words() {
+    for (word, level) in [
+        ("none", WarmingLevel::None),
+        ("minimal", WarmingLevel::Minimal),
+        ("aggressive", WarmingLevel::Aggressive),
+    ] {
+        assert_eq!(settings(&format!("CACHE_WARMING_LEVEL={word}"), Json::Null).warming.level, level);
+    }
+    assert!(WarmingLevel::None < WarmingLevel::Minimal && WarmingLevel::Minimal < WarmingLevel::Aggressive);
+    assert_eq!(mistakes("CACHE_WARMING_LEVEL=all", Json::Null).len(), 1);
 }
 
 #[test]

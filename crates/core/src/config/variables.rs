@@ -45,6 +45,9 @@ const DAY_S: u64 = 86_400;
 /// The levels of `REDIS_LOG`, quietest first.
 pub(crate) const LOG_LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 
+/// The levels of `CACHE_WARMING_LEVEL`, least first.
+pub(crate) const WARMING_LEVELS: &[&str] = &["none", "minimal", "aggressive"];
+
 /// One row per variable, in the order of the reference.
 #[rustfmt::skip] // a row is read as a row
 pub const VARIABLES: &[Variable] = &[
@@ -115,7 +118,10 @@ pub const VARIABLES: &[Variable] = &[
     var("CACHE_QUERY_TIMEOUT", "cacheQueryTimeout", ms(1, 10 * MINUTE_MS), Some("10000"),
         "How long one analytics query may take."),
     var("ENABLE_CACHE_WARMING", "enableCacheWarming", Kind::Bool, Some("false"),
-        "Whether caches are warmed without being asked."),
+        "Whether the default engine warms the cache in the background when it is first used."),
+    var("CACHE_WARMING_LEVEL", "cacheWarmingLevel", Kind::Enum(WARMING_LEVELS), Some("minimal"),
+        "What is warmed: nothing (none), system roles and organizations (minimal), or also the most recently \
+         active users and the data sources that warmCache is given (aggressive)."),
     var("CACHE_METRICS_ENABLED", "cacheMetricsEnabled", Kind::Bool, Some("true"),
         "Whether answers are counted and timed; statements, round trips, loads, errors and rate limits are counted \
          in any case."),

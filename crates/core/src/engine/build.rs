@@ -26,9 +26,11 @@ use crate::telemetry::Telemetry;
 
 use super::Core;
 use super::contexts::Rbac;
+use super::fallbacks::Fallbacks;
 use super::refreshes::Refreshes;
 use super::standing::Found;
 use super::tail::TailState;
+use super::warming::Warming;
 
 pub(super) fn core(settings: Settings, runtime: &Handle) -> Result<Core, Error> {
     let telemetry = Arc::new(Telemetry::new(settings.metrics));
@@ -89,6 +91,8 @@ fn assemble(
         rbac: Rbac::new(&settings),
         tail: TailState::default(),
         source_found: Found::new(clock.now_ms()),
+        fallbacks: Fallbacks::default(),
+        warming: Warming::default(),
         started_ms: clock.now_ms(),
         cache,
         source,

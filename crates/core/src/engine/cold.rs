@@ -12,6 +12,7 @@ use crate::cache::tiered::Judged;
 use crate::cache::{Found, Loaded};
 use crate::store::{Op, Reply};
 
+use super::fallbacks::Past;
 use super::gather::Want;
 use super::hot::{Hot, OneHot, Plan, Read};
 use super::{Core, Outcome, Request, Started};
@@ -66,6 +67,7 @@ impl Core {
             Request::InvalidateRbac(what) => self.invalidate_rbac(*what).await.into(),
             Request::ChangeLimit { check, change } => self.change_limit(&check, change).await.into(),
             Request::Migrate { remove } => self.migrate(remove).await.into(),
+            Request::Warming { job, seen } => self.warming_after(job, seen).await.into(),
             Request::Health => Outcome::Json(self.health().await.json()),
             Request::TokenIsBlacklisted { .. }
             | Request::TokenStatus { .. }
@@ -116,7 +118,12 @@ impl Core {
                     self.count(&read, &found, started);
                     return self.hit(&read, &found, full);
                 }
-                Judged::Changed(next) | Judged::Miss(next) => asked = next,
+                Judged::Changed(next) | Judged::Miss(next) => {
+                    if !next.looked() {
+                        self.went_past(read.subject().key().namespace(), Past::Failed);
+                    }
+                    asked = next;
+                }
             }
         }
         let found = match (request, &read) {
@@ -168,9 +175,14 @@ impl Core {
         F: Future<Output = Result<Loaded, Error>>,
     {
         let mut ops = Vec::new();
+        self.fallbacks.reads.up();
         let look = self.cache.look(subject, self.cache.flights.moment(), &mut ops);
         let replies = if ops.is_empty() { Vec::new() } else { self.cache.exec(ops).await };
+        let past = self.past_because(look.ops == 0, &replies);
         let judged = self.cache.judge(subject, look, &replies);
+        if let (Judged::Miss(_), Some(why)) = (&judged, past) {
+            self.went_past(subject.key().namespace(), why);
+        }
         self.resolve(subject, judged, loader).await
     }
 

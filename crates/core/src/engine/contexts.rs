@@ -34,6 +34,7 @@ use crate::source::Whole;
 use crate::store::{Op, Reply, StoreResult};
 use crate::telemetry::Tier;
 
+use super::fallbacks::Past;
 use super::gather::{Gather, Want};
 use super::hot::{Hot, Plan};
 use super::{Core, Outcome, Started};
@@ -118,6 +119,8 @@ pub(super) struct ContextHot {
     looks: Vec<(Piece, Look)>,
     ops: usize,
     judged: Vec<(Piece, Judged)>,
+    /// Why it goes on without the store, should its parts not make it up.
+    past: Option<Past>,
 }
 
 /// Which part.
@@ -167,6 +170,7 @@ impl Core {
         let keys = &self.cache.keys;
         let user = UserContextSubject::new(keys, user_id)?;
         if let Some(kept) = self.unasked_context(&user.user_id, consistency) {
+            self.fallbacks.reads.up();
             self.count_context(Tier::Near, false, started);
             return Ok(Plan::Now(object(&kept, full)));
         }
@@ -177,6 +181,7 @@ impl Core {
         if consistency == Consistency::Bounded {
             self.cache.want_announcements();
         }
+        self.fallbacks.reads.up();
         let kept = self.rbac.kept.get(&user.user_id);
         let before = ops.len();
         let mut looks = Vec::with_capacity(2 + kept.as_ref().map_or(0, |kept| kept.roles.len()));
@@ -187,8 +192,8 @@ impl Core {
             looks.push((Piece::Role(role.clone()), look));
         }
         ops.push(Op::Get(epoch));
-        let ops = ops.len() - before;
-        Ok(Plan::Hot(Hot::Context(Box::new(ContextHot { user, full, kept, looks, ops, judged: Vec::new() }))))
+        let (ops, judged, past) = (ops.len() - before, Vec::new(), None);
+        Ok(Plan::Hot(Hot::Context(Box::new(ContextHot { user, full, kept, looks, ops, judged, past }))))
     }
 
     /// Judges the replies; `None` = it needs a task.
@@ -198,6 +203,7 @@ impl Core {
         replies: &[StoreResult],
         started: Started,
     ) -> Option<Outcome> {
+        hot.past = self.past_because(hot.looks.iter().any(|(_, look)| look.ops == 0), replies);
         let (epoch, replies) = replies.split_last()?;
         let mut at = 0;
         for (piece, look) in hot.looks.drain(..) {
@@ -244,7 +250,10 @@ impl Core {
 
     /// What the parts that were looked at do not make up: loads the rest.
     pub(super) async fn cold_context(self: &Arc<Self>, hot: ContextHot, started: Started) -> Outcome {
-        let ContextHot { user, full, judged, .. } = hot;
+        let ContextHot { user, full, judged, past, .. } = hot;
+        if let Some(why) = past {
+            self.went_past(Namespace::UserContext, why);
+        }
         match self.assemble(&user, judged, started).await {
             Ok(Ok((kept, tier))) => {
                 self.count_context(tier, false, started);
@@ -279,7 +288,11 @@ impl Core {
         };
         let whole = match consistency {
             Consistency::Fresh => self.fresh_context(&user).await,
-            _ => self.shared_context(&user, started).await,
+            _ => {
+                self.fallbacks.reads.up();
+                self.went_past(Namespace::UserContext, self.unasked_because());
+                self.shared_context(&user, started).await
+            }
         };
         match whole {
             Ok(Ok(composed)) => {
@@ -528,7 +541,7 @@ impl Core {
         match self.unasked_context(user_id, consistency) {
             Some(kept) => {
                 self.telemetry.contexts_reused.up();
-                self.telemetry.of(Namespace::UserContext).answered(Tier::Near, false, 0);
+                self.peeked(Namespace::UserContext);
                 kept.serial
             }
             None => 0,

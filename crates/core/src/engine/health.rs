@@ -11,6 +11,7 @@ use crate::store::breaker::State;
 use crate::telemetry::{Histogram, prometheus};
 
 use super::Core;
+use super::fallbacks::TOO_MANY;
 use super::standing::{Standing, overall};
 
 /// Longest wait of a health check for the database.
@@ -61,7 +62,11 @@ impl Core {
         let store = self.store_standing();
         let near = self.near_standing(&store);
         let limiter = self.limiter_standing(&store);
-        let (status, reason, since_ms) = overall(&store, &source, &near);
+        let fallbacks = self.fallback_share();
+        let (status, reason, since_ms) = match (overall(&store, &source, &near), fallbacks.raised_ms) {
+            (("healthy", ..), Some(raised_ms)) => ("degraded", Some(TOO_MANY.to_owned()), raised_ms),
+            (whole, _) => whole,
+        };
         let since = |ms: u64| {
             iso(self.cache.clock.unix_ms().saturating_sub(self.cache.clock.now_ms().saturating_sub(ms)))
         };
@@ -105,6 +110,8 @@ impl Core {
                 "since": since(limiter.since_ms),
                 "instances": self.cache.limits.peers().live(),
             },
+            "fallback": fallbacks.json(fallbacks.raised_ms.map(since)),
+            "warming": self.warming_health(),
         });
         Health { store: store.component, source: source.component, details }
     }
@@ -193,6 +200,7 @@ impl Core {
                 "refreshesRefused": telemetry.refreshes_refused.get(),
                 "refreshing": self.refreshes.len(),
             },
+            "fallback": self.fallback_metrics(),
             "bridge": {
                 "submitted": telemetry.submitted.get(),
                 "settled": telemetry.settled.get(),
@@ -255,7 +263,7 @@ impl Core {
     /// Prometheus text.
     pub fn prometheus(&self) -> String {
         let (entries, bytes, _) = self.cache.near.usage();
-        prometheus(
+        let text = prometheus(
             &self.telemetry,
             &[
                 (
@@ -286,7 +294,8 @@ impl Core {
                     f64::from(u8::from(self.closing.load(Ordering::Relaxed))),
                 ),
             ],
-        )
+        );
+        text + &self.fallback_text()
     }
 }
 
@@ -306,7 +315,7 @@ fn name(component: Component) -> &'static str {
 }
 
 /// ISO-8601 of Unix milliseconds, UTC.
-fn iso(unix_ms: u64) -> String {
+pub(super) fn iso(unix_ms: u64) -> String {
     let (days, ms) = (unix_ms / 86_400_000, unix_ms % 86_400_000);
     // Days since 0000-03-01, so that a leap day is the last day of its year.
     let shifted = days + 719_468;

@@ -191,6 +191,7 @@ impl Core {
     }
 
     fn start(&self, read: Read, full: bool, ops: &mut Vec<Op>, started: Started) -> Plan {
+        self.fallbacks.reads.up();
         if let Some(found) = self.unasked(&read) {
             self.count(&read, &found, started);
             return Plan::Now(read.outcome(&found, full));
@@ -263,6 +264,7 @@ impl Core {
             Hot::Limits(hot) => return self.settle_limits(hot, replies, started).map(Outcome::Limits),
         };
         let look = hot.look.take()?;
+        let past = self.past_because(look.ops == 0, replies);
         match self.cache.judge(hot.read.subject(), look, replies) {
             Judged::Found(found) => {
                 self.count(&hot.read, &found, started);
@@ -272,7 +274,12 @@ impl Core {
                 hot.asked = Some(asked);
                 hot.changed = true;
             }
-            Judged::Miss(asked) => hot.asked = Some(asked),
+            Judged::Miss(asked) => {
+                if let Some(why) = past {
+                    self.went_past(hot.read.subject().key().namespace(), why);
+                }
+                hot.asked = Some(asked);
+            }
         }
         None
     }

@@ -15,6 +15,7 @@ mod cold;
 mod contexts;
 mod dashboard;
 mod datasource;
+mod fallbacks;
 mod gather;
 mod health;
 mod hot;
@@ -29,6 +30,7 @@ mod tail;
 mod tokens;
 mod users;
 mod values;
+mod warming;
 mod worker;
 
 use std::collections::HashMap;
@@ -46,7 +48,7 @@ use crate::base::error::{Code, Error};
 use crate::base::limits;
 use crate::cache::tiered::LoadRight;
 use crate::cache::{Cache, Invalidation};
-use crate::config::Settings;
+use crate::config::{Settings, WarmingLevel, WarmingSettings};
 use crate::dashboard::Whose;
 use crate::datasource::Wish;
 use crate::limiter::Told;
@@ -62,6 +64,7 @@ pub use ratelimits::{LimitChange, LimitCheck};
 pub use rbac::{RbacInvalidation, RbacTarget};
 pub use refreshes::RefreshRequest;
 pub use values::ValueRequest;
+pub use warming::{WarmOrder, WarmStop, WarmTurn};
 pub use worker::Ticket;
 
 /// What the surface may ask for.
@@ -221,6 +224,11 @@ pub enum Request {
     Migrate {
         remove: bool,
     },
+    /// What became of a warm-up, once that is another version than `seen`.
+    Warming {
+        job: u64,
+        seen: u64,
+    },
     /// `getHealth`.
     Health,
 }
@@ -341,6 +349,8 @@ pub struct Core {
     waiting: AtomicUsize,
     rbac: contexts::Rbac,
     tail: tail::TailState,
+    fallbacks: fallbacks::Fallbacks,
+    warming: warming::Warming,
     started_ms: u64,
     source_found: standing::Found,
     closing: AtomicBool,
@@ -472,8 +482,23 @@ impl<T: Ticket> Engine<T> {
 
     /// Ends the loads that a gone environment was to run.
     pub fn abandon(&self, env: u64) {
+        self.core.stop_warming_of(env);
         let core = self.core.clone();
         self.runtime.spawn(async move { core.forget_all(|of| of == env).await });
+    }
+
+    /// Begins a warm-up, or finds the one that runs: its number, and whose it is. Never blocks.
+    pub fn warm(&self, order: WarmOrder) -> (u64, WarmTurn) {
+        let _inside = self.runtime.enter();
+        self.core.begin_warming(order)
+    }
+
+    /// Warms what the configuration says, if it says so.
+    pub fn warm_by_itself(&self) {
+        let WarmingSettings { by_itself, level } = self.core.settings.warming;
+        if by_itself && level > WarmingLevel::None {
+            self.warm(WarmOrder::by_itself(level));
+        }
     }
 
     /// The runtime this engine lives on.

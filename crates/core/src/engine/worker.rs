@@ -94,8 +94,9 @@ async fn spin<T>(
     }
 }
 
-async fn batch_of<T: Ticket>(core: Arc<Core>, batch: Vec<Job<T>>) {
+pub(super) async fn batch_of<T: Ticket>(core: Arc<Core>, batch: Vec<Job<T>>) {
     let ready = core.cache.is_ready();
+    core.fallback_share();
     let mut settled = Vec::new();
     let mut hot: Vec<(Hot, Job<T>)> = Vec::with_capacity(batch.len());
     let mut ops = Vec::with_capacity(batch.len());

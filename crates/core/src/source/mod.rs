@@ -12,6 +12,7 @@ mod rbac_texts;
 pub mod statements;
 mod token;
 mod user;
+mod warm;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -37,6 +38,7 @@ pub use outbox::{Batch, Event, EventKind};
 pub use rbac::{Denied, PartJson, Parts, Wanted, Whole};
 pub use token::Revocation;
 pub use user::User;
+pub use warm::WarmIds;
 
 /// How much longer than the caller a statement may take before its connection is given up: the server ends it
 /// 500 ms after the deadline by itself.

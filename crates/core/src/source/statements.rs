@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{migration, outbox, rbac_texts};
+use super::{migration, outbox, rbac_texts, warm};
 
 /// The statements of the product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,11 +42,13 @@ pub enum Statement {
     DashboardHealth,
     /// How old it is.
     DashboardAge,
+    /// Ids of what is worth warming.
+    WarmIds,
 }
 
 impl Statement {
     /// All statements, in the order of their counters.
-    pub const ALL: [Statement; 16] = [
+    pub const ALL: [Statement; 17] = [
         Statement::Ping,
         Statement::TokenIsBlacklisted,
         Statement::BlacklistToken,
@@ -63,6 +65,7 @@ impl Statement {
         Statement::DashboardRefresh,
         Statement::DashboardHealth,
         Statement::DashboardAge,
+        Statement::WarmIds,
     ];
 
     /// The name users see in the metrics.
@@ -84,6 +87,7 @@ impl Statement {
             Statement::DashboardRefresh => "dashboard_refresh",
             Statement::DashboardHealth => "dashboard_health",
             Statement::DashboardAge => "dashboard_age",
+            Statement::WarmIds => "warm_ids",
         }
     }
 }
@@ -162,6 +166,7 @@ fn text(statement: Statement, names: &dyn Names) -> String {
         | Statement::DashboardRefresh
         | Statement::DashboardHealth
         | Statement::DashboardAge => String::new(),
+        Statement::WarmIds => warm::ids(names),
     }
 }
 
