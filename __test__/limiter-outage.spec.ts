@@ -364,12 +364,14 @@ describe.each(kinds)('two engines and a %s that is stopped with SIGSTOP', (kind)
     expect((await engine.getHealth()).limiter).toEqual({
       status: 'healthy',
       reason: null,
+      since: expect.any(String),
       instances: ENGINES,
     });
     await pause();
     await notice();
     const { limiter } = await engine.getHealth();
-    expect(limiter).toEqual({ status: 'degraded', reason: expect.any(String), instances: ENGINES });
+    const text = expect.any(String);
+    expect(limiter).toEqual({ status: 'degraded', reason: text, since: text, instances: ENGINES });
     expect(limiter.reason).not.toBe('');
     const before = engine.getMetrics().limiter.degraded;
     await engine.checkRateLimit('health', randomUUID(), 5, 60);
