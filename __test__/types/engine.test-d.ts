@@ -259,6 +259,7 @@ export function hitRate(metrics: MetricsSnapshot): number {
   expectType<LatencySummary>()(users.latency.store);
   expectType<number>()(users.latency.near.p99Us);
   expectType<number>()(metrics.logs.dropped);
+  expectType<boolean>()(metrics.enabled);
   expectType<number>()(metrics.bridge.rejectedOverload);
   expectType<number>()(metrics.rbac.staleServed);
   expectType<number>()(metrics.tail.lagMs);

@@ -39,7 +39,7 @@ impl Cache {
                         if error.opens_breaker() {
                             self.store_failed(&error);
                         } else {
-                            self.standing.refused(&error, self.clock.now_ms());
+                            self.moments.refused(&error, self.clock.now_ms());
                             self.pause(RETRY_MS).await;
                             self.beat_between().await;
                         }
@@ -133,7 +133,7 @@ impl Cache {
             }
         }
         if news {
-            self.standing.told(self.clock.now_ms());
+            self.moments.told(self.clock.now_ms());
         }
         Ok(())
     }
@@ -185,7 +185,7 @@ impl Cache {
     /// Everything announced before `ms` has been heard.
     fn beat_heard(&self, ms: u64) {
         if !self.hears() {
-            self.standing.heard(self.clock.now_ms());
+            self.moments.heard(self.clock.now_ms());
         }
         self.heard_ms.store(ms, Ordering::SeqCst);
     }

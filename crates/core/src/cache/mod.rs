@@ -10,12 +10,12 @@ pub mod flight;
 pub mod guard;
 pub mod invalidate;
 pub mod lease;
+pub mod moments;
 pub mod near;
 pub mod pending;
 pub mod policy;
 pub mod refresh;
 pub mod service;
-pub mod standing;
 pub mod tiered;
 
 pub use entry::{Age, Found, Left, Loaded, Verdict};

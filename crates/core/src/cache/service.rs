@@ -22,10 +22,10 @@ use crate::telemetry::Telemetry;
 use super::acknowledged::Acknowledged;
 use super::flight::Flights;
 use super::invalidate::Effect;
+use super::moments::Moments;
 use super::near::{Near, NearEntry};
 use super::pending::Pending;
 use super::policy::{NearMode, Times};
-use super::standing::Standing;
 
 /// Longest wait of a first call for the first connection; after it the source answers.
 const FIRST_CONNECTION_MS: u64 = 200;
@@ -88,7 +88,7 @@ pub struct Cache {
     /// When a refusal was logged last.
     spoke_ms: AtomicU64,
     /// Since when things are as they are.
-    pub standing: Standing,
+    pub moments: Moments,
     /// Tells this instance's heartbeats from those of others.
     pub(super) instance: u64,
 }
@@ -132,7 +132,7 @@ impl Cache {
             other: AtomicBool::new(false),
             acknowledged: Acknowledged::default(),
             spoke_ms: AtomicU64::new(0),
-            standing: Standing::default(),
+            moments: Moments::default(),
             instance,
         }
     }
@@ -278,7 +278,7 @@ impl Cache {
         if *error == StoreError::Timeout {
             self.telemetry.store_timeouts.up();
         }
-        self.standing.refused(error, self.clock.now_ms());
+        self.moments.refused(error, self.clock.now_ms());
         match error {
             error if error.opens_breaker() => self.store_failed(error),
             // Said at most once a minute: a missing right refuses every request.

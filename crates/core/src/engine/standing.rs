@@ -5,7 +5,7 @@
 
 use parking_lot::Mutex;
 
-use crate::cache::standing::Refusing;
+use crate::cache::moments::Refusing;
 use crate::store::Store;
 
 use super::Core;
@@ -61,8 +61,8 @@ impl Core {
             return Standing::new(Component::Down, Some("the circuit breaker is open"), breaker_ms);
         }
         let now_ms = cache.clock.now_ms();
-        let Some((what, first_ms)) = cache.standing.refusing(now_ms) else {
-            return Standing::new(Component::Healthy, None, breaker_ms.max(cache.standing.quiet_ms()));
+        let Some((what, first_ms)) = cache.moments.refusing(now_ms) else {
+            return Standing::new(Component::Healthy, None, breaker_ms.max(cache.moments.quiet_ms()));
         };
         let reason = match what {
             Refusing::Writes => {
@@ -91,7 +91,7 @@ impl Core {
             return Standing::new(Component::Healthy, None, breaker_ms);
         }
         if cache.hears() {
-            return Standing::new(Component::Healthy, None, cache.standing.heard_ms().max(breaker_ms));
+            return Standing::new(Component::Healthy, None, cache.moments.heard_ms().max(breaker_ms));
         }
         let reason = "announcements of other processes do not arrive; copies that are served unasked are confirmed \
                       with the store";
@@ -110,11 +110,11 @@ impl Core {
                 degraded("the store does not answer; every process enforces its share", store.since_ms)
             }
             Component::Healthy | Component::Degraded if cache.limits.is_settled() => {
-                Standing::new(Component::Healthy, None, cache.standing.told_ms().max(self.started_ms))
+                Standing::new(Component::Healthy, None, cache.moments.told_ms().max(self.started_ms))
             }
             Component::Healthy | Component::Degraded => {
                 let now_ms = cache.clock.now_ms();
-                let since_ms = cache.standing.refusing(now_ms).map_or(now_ms, |(_, first_ms)| first_ms);
+                let since_ms = cache.moments.refusing(now_ms).map_or(now_ms, |(_, first_ms)| first_ms);
                 degraded(
                     "the store does not take rate limits (out of memory, or no right to run scripts); every process \
                      enforces its share",

@@ -22,7 +22,7 @@ pub enum Refusing {
 
 /// Moments in monotonic milliseconds; 0 = never. Relaxed: each is read alone.
 #[derive(Default)]
-pub struct Standing {
+pub struct Moments {
     /// First and last refusal without a pause of [`QUIET_MS`] between two of them.
     first_ms: AtomicU64,
     last_ms: AtomicU64,
@@ -32,7 +32,7 @@ pub struct Standing {
     told_ms: AtomicU64,
 }
 
-impl Standing {
+impl Moments {
     /// The store answered with an error that leaves it in service.
     pub(super) fn refused(&self, error: &StoreError, now_ms: u64) {
         let command = match error {
@@ -100,22 +100,22 @@ mod tests {
 
     #[test]
     fn refusals_are_one_trouble_until_a_pause() {
-        let standing = Standing::default();
-        assert_eq!((standing.refusing(5), standing.quiet_ms()), (None, 0));
+        let moments = Moments::default();
+        assert_eq!((moments.refusing(5), moments.quiet_ms()), (None, 0));
         for now in [0, 7, 9_000, 18_000] {
-            standing.refused(&StoreError::WritesRefused, now);
-            assert_eq!(standing.refusing(now), Some((Refusing::Writes, 1)), "{now}");
+            moments.refused(&StoreError::WritesRefused, now);
+            assert_eq!(moments.refusing(now), Some((Refusing::Writes, 1)), "{now}");
         }
-        standing.refused(&StoreError::Refused("NOPERM".into()), 20_000);
-        assert_eq!(standing.refusing(29_999), Some((Refusing::Commands, 1)));
-        assert_eq!((standing.refusing(30_000), standing.quiet_ms()), (None, 30_000));
-        standing.refused(&StoreError::WritesRefused, 40_000);
-        assert_eq!(standing.refusing(40_000), Some((Refusing::Writes, 40_000)));
+        moments.refused(&StoreError::Refused("NOPERM".into()), 20_000);
+        assert_eq!(moments.refusing(29_999), Some((Refusing::Commands, 1)));
+        assert_eq!((moments.refusing(30_000), moments.quiet_ms()), (None, 30_000));
+        moments.refused(&StoreError::WritesRefused, 40_000);
+        assert_eq!(moments.refusing(40_000), Some((Refusing::Writes, 40_000)));
     }
 
     #[test]
     fn an_outage_and_a_cluster_that_asks_for_another_way_are_no_refusals() {
-        let standing = Standing::default();
+        let moments = Moments::default();
         for error in [
             StoreError::Timeout,
             StoreError::Unavailable("x".into()),
@@ -123,8 +123,8 @@ mod tests {
             StoreError::Refused("CROSSSLOT keys".into()),
             StoreError::Refused("TRYAGAIN".into()),
         ] {
-            standing.refused(&error, 5);
-            assert_eq!(standing.refusing(5), None, "{error:?}");
+            moments.refused(&error, 5);
+            assert_eq!(moments.refusing(5), None, "{error:?}");
         }
     }
 }
