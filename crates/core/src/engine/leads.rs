@@ -192,9 +192,11 @@ mod tests {
         core.cache.exec(vec![Op::Delete(key.clone())]).await;
         begin(&core).await;
         sleep(limits::RESULT_LOAD_MS - LEASE_MS).await;
-        assert_eq!((core.leads.lock().len(), is_there(&core, &key).await), (1, true));
+        let led = core.leads.lock().len();
+        assert_eq!((led, is_there(&core, &key).await), (1, true));
         sleep(LEASE_MS + 10).await;
-        assert_eq!((core.leads.lock().len(), is_there(&core, &key).await), (0, false));
+        let led = core.leads.lock().len();
+        assert_eq!((led, is_there(&core, &key).await), (0, false));
     }
 
     #[tokio::test(start_paused = true)]
