@@ -1,10 +1,12 @@
 //! The source: Postgres through sqlx. Pools, bulkhead, deadlines, and every SQL text of the product.
-//! Not a cache and not a retry: a statement is sent at most once.
+//! Not a cache, and not a retry of what failed; see `line` for what happens to a statement whose connection is gone.
 //!
 //! Invariant: every statement is counted, runs under the bulkhead, and ends by its deadline.
 
 mod dashboard;
 mod gate;
+mod idle;
+mod line;
 pub mod migration;
 pub mod outbox;
 mod rbac;
@@ -22,9 +24,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use sqlx::Postgres;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use sqlx::{Connection as _, Postgres};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::base::clock::Clock;
@@ -32,6 +35,8 @@ use crate::base::error::{Code, Error};
 use crate::telemetry::Telemetry;
 
 use gate::Gate;
+use idle::Idle;
+use line::{Counts, Line};
 use statements::{Statement, Statements};
 
 pub use outbox::{Batch, Event, EventKind};
@@ -66,8 +71,10 @@ pub struct Options {
 pub struct Source {
     application: Option<PgPool>,
     analytics: Option<PgPool>,
+    /// Of the application database.
+    idle: Arc<Idle>,
     statements: Statements,
-    counts: Arc<[AtomicUsize; Statement::ALL.len()]>,
+    counts: Counts,
     options: Options,
     /// Behind a transaction pooler every statement is a transaction of its own, which begins with this.
     begin: Option<Arc<str>>,
@@ -90,15 +97,18 @@ impl Source {
         clock: Clock,
         telemetry: Arc<Telemetry>,
     ) -> Result<Self, Error> {
+        let idle = Idle::new(clock.clone());
+        let reach = |url: &str, variable, idle| pool(&options, url, variable, idle);
         let application =
-            options.url.as_deref().map(|url| pool(&options, url, "DATABASE_URL")).transpose()?;
+            options.url.as_deref().map(|url| reach(url, "DATABASE_URL", idle.clone())).transpose()?;
         let analytics = match options.analytics_url.as_deref() {
-            Some(url) => Some(pool(&options, url, "ANALYTICS_DATABASE_URL")?),
+            Some(url) => Some(reach(url, "ANALYTICS_DATABASE_URL", Idle::new(clock.clone()))?),
             None => application.clone(),
         };
         Ok(Self {
             application,
             analytics,
+            idle,
             statements,
             counts: Default::default(),
             permits: Arc::new(Semaphore::new(options.bulkhead)),
@@ -139,7 +149,7 @@ impl Source {
 
     /// Asks the database for nothing, to see whether it answers.
     pub async fn ping(&self) -> Result<(), Error> {
-        self.run(Statement::Ping, |connection, query| {
+        self.read(Statement::Ping, |connection, query| {
             Box::pin(async move { query.execute(connection).await.map(drop) })
         })
         .await
@@ -161,13 +171,37 @@ impl Source {
         }
     }
 
-    /// Runs one statement on the application database. It goes on in a task of its own when the caller's time
-    /// is over: its connection is busy until the server has ended it, and must count as such.
+    /// Runs one statement on the application database, which is sent at most once: over a connection that has just
+    /// answered, therefore in two round trips.
     async fn run<T, F>(&self, statement: Statement, query: F) -> Result<T, Error>
     where
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut PgConnection, Prepared<'c>) -> Reading<'c, T> + Send + 'static,
     {
+        let (line, permit, until) = self.line(statement).await?;
+        let work = tokio::spawn(async move {
+            let _permit = permit;
+            line.write(query).await
+        });
+        self.ended(until, work).await
+    }
+
+    /// As `run`, for what has no effect: one round trip.
+    async fn read<T, F>(&self, statement: Statement, query: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: for<'c> Fn(&'c mut PgConnection, Prepared<'c>) -> Reading<'c, T> + Send + Sync + 'static,
+    {
+        let (line, permit, until) = self.line(statement).await?;
+        let work = tokio::spawn(async move {
+            let _permit = permit;
+            line.read(&query).await
+        });
+        self.ended(until, work).await
+    }
+
+    /// The way of one statement, when it may go and its turn has come; and until when it is waited for.
+    async fn line(&self, statement: Statement) -> Result<(Line, OwnedSemaphorePermit, Instant), Error> {
         let Some(pool) = self.application.clone() else {
             return Err(unavailable("no database is configured: set DATABASE_URL"));
         };
@@ -176,35 +210,22 @@ impl Source {
         }
         let until = Instant::now() + Duration::from_millis(self.options.deadline_ms);
         let permit = self.permit(until).await?;
-        let (telemetry, counts) = (self.telemetry.clone(), self.counts.clone());
-        let text = self.statements.text(statement);
-        let longest = self.options.deadline_ms + ENDING_MS;
-        let begin = self.begin.clone();
-        let work = tokio::spawn(async move {
-            let _permit = permit;
-            let mut connection = pool.acquire().await?;
-            telemetry.statements.up();
-            counts[statement as usize].fetch_add(1, Ordering::Relaxed);
-            // Behind a transaction pooler the next statement may meet another server, which has no such name.
-            let prepared = sqlx::query(sqlx::AssertSqlSafe(text)).persistent(begin.is_none());
-            let answer = async {
-                let Some(begin) = begin else { return query(&mut connection, prepared).await };
-                // A statement goes in two steps, and outside a transaction the pooler may hand each of them to
-                // another server: the second would meet somebody else's statement.
-                let mut transaction = connection.begin_with(sqlx::AssertSqlSafe(begin)).await?;
-                let value = query(&mut transaction, prepared).await?;
-                transaction.commit().await?;
-                Ok(value)
-            };
-            match tokio::time::timeout(Duration::from_millis(longest), answer).await {
-                Ok(result) => result,
-                Err(_) => {
-                    // The server did not end it either: the connection is not fit for use any more.
-                    drop(connection.detach());
-                    Err(sqlx::Error::PoolTimedOut)
-                }
-            }
-        });
+        let line = Line {
+            statement,
+            text: self.statements.text(statement),
+            begin: self.begin.clone(),
+            pool,
+            idle: self.idle.clone(),
+            longest: Duration::from_millis(self.options.deadline_ms + ENDING_MS),
+            counts: self.counts.clone(),
+            telemetry: self.telemetry.clone(),
+        };
+        Ok((line, permit, until))
+    }
+
+    /// What came of a statement. It goes on in its task when the caller's time is over: its connection is busy until the
+    /// server has ended it, and must count as such.
+    async fn ended<T>(&self, until: Instant, work: JoinHandle<sqlx::Result<T>>) -> Result<T, Error> {
         match tokio::time::timeout_at(until, work).await {
             Ok(Ok(Ok(value))) => {
                 self.gate.lock().answered(self.clock.now_ms());
@@ -298,7 +319,7 @@ fn kind(error: &sqlx::Error) -> String {
     }
 }
 
-fn pool(options: &Options, url: &str, variable: &'static str) -> Result<PgPool, Error> {
+fn pool(options: &Options, url: &str, variable: &'static str, idle: Arc<Idle>) -> Result<PgPool, Error> {
     let mut connect = PgConnectOptions::from_str(url).map_err(|_| Error {
         code: Code::Config,
         message: format!("{variable} is not accepted: postgres://user:password@host:port/database").into(),
@@ -316,10 +337,9 @@ fn pool(options: &Options, url: &str, variable: &'static str) -> Result<PgPool, 
         ])
     };
     let deadline = Duration::from_millis(options.deadline_ms);
-    Ok(PgPoolOptions::new()
+    let pool = PgPoolOptions::new()
         .max_connections(options.pool_max)
         .acquire_timeout(deadline)
-        .test_before_acquire(true)
-        .idle_timeout(Duration::from_secs(300))
-        .connect_lazy_with(connect))
+        .idle_timeout(Duration::from_secs(300));
+    Ok(idle.watch(pool).connect_lazy_with(connect))
 }

@@ -1,4 +1,5 @@
-//! Statements about roles, organizations and contexts. Each is one round trip and one snapshot.
+//! Statements about roles, organizations and contexts. Each is one round trip (two at its first use on a connection) and
+//! one snapshot.
 
 use bytes::Bytes;
 use sqlx::Row;
@@ -79,11 +80,9 @@ impl Source {
     /// The parts that are wanted.
     pub async fn rbac_parts(&self, wanted: Wanted) -> Result<Parts, Error> {
         let rows = self
-            .run(Statement::RbacParts, move |connection, query| {
-                Box::pin(async move {
-                    let Wanted { users, roles, tree } = wanted;
-                    query.bind(users).bind(roles).bind(tree).fetch_all(connection).await
-                })
+            .read(Statement::RbacParts, move |connection, query| {
+                let Wanted { users, roles, tree } = wanted.clone();
+                Box::pin(async move { query.bind(users).bind(roles).bind(tree).fetch_all(connection).await })
             })
             .await?;
         let mut parts = Parts::default();
@@ -108,7 +107,8 @@ impl Source {
     pub async fn rbac_context(&self, user_id: &str) -> Result<Result<Whole, Denied>, Error> {
         let user_id = user_id.to_owned();
         let row = self
-            .run(Statement::RbacContext, |connection, query| {
+            .read(Statement::RbacContext, move |connection, query| {
+                let user_id = user_id.clone();
                 Box::pin(async move { query.bind(user_id).fetch_one(connection).await })
             })
             .await?;

@@ -32,7 +32,8 @@ impl Source {
     /// Whether there is a row for `jti`, whatever its `expires_at` says.
     pub async fn token_is_blacklisted(&self, jti: &str) -> Result<bool, Error> {
         let jti = jti.to_owned();
-        self.run(Statement::TokenIsBlacklisted, |connection, query| {
+        self.read(Statement::TokenIsBlacklisted, move |connection, query| {
+            let jti = jti.clone();
             Box::pin(async move { query.bind(jti).fetch_one(connection).await?.try_get(0) })
         })
         .await

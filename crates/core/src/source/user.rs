@@ -45,7 +45,8 @@ impl Source {
 
     async fn user(&self, statement: Statement, argument: &str) -> Result<Option<User>, Error> {
         let argument = argument.to_owned();
-        self.run(statement, |connection, query| {
+        self.read(statement, move |connection, query| {
+            let argument = argument.clone();
             Box::pin(async move {
                 let row = query.bind(argument).fetch_optional(connection).await?;
                 row.as_ref().map(read).transpose().map(Option::flatten)

@@ -77,11 +77,9 @@ impl Source {
     /// What was committed since `cursor`.
     pub async fn committed_since(&self, cursor: Option<Cursor>) -> Result<Batch, Error> {
         let row = self
-            .run(Statement::TailPoll, |connection, query| {
-                Box::pin(async move {
-                    let (snapshot, server) = cursor.map(|at| (at.snapshot, at.server)).unzip();
-                    query.bind(snapshot).bind(server).fetch_one(connection).await
-                })
+            .read(Statement::TailPoll, move |connection, query| {
+                let (snapshot, server) = cursor.clone().map(|at| (at.snapshot, at.server)).unzip();
+                Box::pin(async move { query.bind(snapshot).bind(server).fetch_one(connection).await })
             })
             .await?;
         let snapshot: Option<String> = row.try_get("snapshot").map_err(unreadable)?;
@@ -105,7 +103,7 @@ impl Source {
     /// Events of users and tokens that are still kept, the newest first.
     pub async fn kept_events(&self) -> Result<Vec<Event>, Error> {
         let rows = self
-            .run(Statement::TailKept, |connection, query| {
+            .read(Statement::TailKept, |connection, query| {
                 Box::pin(async move { query.fetch_all(connection).await })
             })
             .await?;
