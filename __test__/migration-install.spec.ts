@@ -20,6 +20,8 @@ import {
 
 const TABLES = 8;
 const EVENTS = 4;
+/** Users are noted before they are truncated as well. */
+const TRUNCATING = 1;
 
 let databases: Databases;
 beforeAll(async () => {
@@ -49,7 +51,7 @@ describe('install and remove', () => {
     const once = await traces();
     await client.query(installSql());
     expect(await traces()).toEqual(once);
-    expect(await triggers()).toHaveLength(TABLES * EVENTS);
+    expect(await triggers()).toHaveLength(TABLES * EVENTS + TRUNCATING);
     await client.query(ROWS);
     expect(await notesOf(client, deactivate)).toEqual(['user u1']);
   });

@@ -10,6 +10,8 @@ import { idOf, notesOf, ROWS, Sessions, tracesIn, withIds } from './support/migr
 
 const TABLES = 8;
 const EVENTS = 4;
+/** Users are noted before they are truncated as well. */
+const TRUNCATING = 1;
 
 let databases: Databases;
 beforeAll(async () => {
@@ -89,6 +91,7 @@ describe('the names of an application', () => {
       ],
       [`UPDATE "Auth"."Bl" SET found = 'x' WHERE found = 'j1'`, ['token j1', 'token x']],
       [`TRUNCATE "Auth"."order"`, ['all']],
+      [`TRUNCATE "Auth"."User" CASCADE`, ['all', 'all', 'all', 'user u1', 'user u2', 'user u3']],
     ];
     for (const [sql, notes] of cases) expect(await notesOf(client, sql), sql).toEqual(notes);
     const tail = new Tail(client, MAPPING);
@@ -105,7 +108,7 @@ describe('the names of an application', () => {
       `CREATE TABLE accounts (LIKE users INCLUDING ALL); ALTER TABLE accounts RENAME user_id TO id`,
     );
     await client.query(installSql({ users: { table: 'accounts', columns: { user_id: 'id' } } }));
-    expect(await triggers()).toHaveLength(TABLES * EVENTS);
+    expect(await triggers()).toHaveLength(TABLES * EVENTS + TRUNCATING);
     await client.query(ROWS);
     expect(await notesOf(client, deactivate)).toEqual([]);
     const moved = `INSERT INTO accounts (id, email, first_name, last_name) VALUES (:u1, '1', 'a', 'b')`;
@@ -143,7 +146,7 @@ describe('a table that is several', () => {
       ALTER TABLE user_roles ATTACH PARTITION parts.off DEFAULT;
       ALTER TABLE user_roles ADD FOREIGN KEY (user_id) REFERENCES users ON DELETE CASCADE`);
     await client.query(installSql());
-    expect(await triggers()).toHaveLength((TABLES + 4) * EVENTS);
+    expect(await triggers()).toHaveLength((TABLES + 4) * EVENTS + TRUNCATING);
     await client.query(ROWS);
     const cases: [string, string[]][] = [
       ['UPDATE user_roles SET expires_at = now()', ['user u1', 'user u2']],
@@ -176,6 +179,19 @@ describe('a table that is several', () => {
     const named = (await triggers()).filter((trigger) => trigger.includes('parts.'));
     expect(named.filter((trigger) => trigger.includes('parts.later'))).toHaveLength(EVENTS);
     expect(named.filter((trigger) => trigger.includes('parts.off'))).toEqual([]);
+  });
+
+  it('users in partitions: those that are truncated, once', async () => {
+    await client.query(ROWS);
+    await client.query(`
+      ALTER TABLE users RENAME TO people; CREATE TABLE users (LIKE people INCLUDING DEFAULTS) PARTITION BY LIST (email);
+      CREATE TABLE first PARTITION OF users FOR VALUES IN ('u1'); CREATE TABLE others PARTITION OF users DEFAULT;
+      INSERT INTO users SELECT * FROM people`);
+    await client.query(installSql());
+    expect(await notesOf(client, 'TRUNCATE first')).toEqual(['all', 'user u1']);
+    const users = (notes: string[]) => notes.filter((note) => note !== 'all');
+    expect(users(await notesOf(client, 'TRUNCATE users'))).toEqual(['user u1', 'user u2', 'user u3']);
+    expect(users(await notesOf(client, 'TRUNCATE ONLY others'))).toEqual(['user u2', 'user u3']);
   });
 
   it('inheritance: through the parent and directly', async () => {

@@ -8,7 +8,7 @@ import { type Database, Databases } from './support/database.js';
 import { until } from './support/engines.js';
 import { installSql, takeNotes } from './support/migration.js';
 import { CASES } from './support/migration-cases.js';
-import { idOf, notesOf, ROWS, Sessions, token, withIds } from './support/migration-rows.js';
+import { idOf, notesOf, ROWS, Sessions, token, withIds, withNames } from './support/migration-rows.js';
 import { rounds } from './support/rounds.js';
 
 let databases: Databases;
@@ -104,6 +104,31 @@ describe('transactions', () => {
     );
     expect(await takeNotes(client)).toEqual([`user ${idOf('u1')}`]);
     await client.query('UPDATE users SET is_active = true');
+  });
+
+  it('the version of what changed grows with a commit, and with nothing else', async () => {
+    const versions = async (): Promise<Record<string, number>> => {
+      const { rows } = await client.query<{ about: string; version: string }>(
+        `SELECT kind || ' ' || ref AS about, version FROM bcos_cache.versions`,
+      );
+      return Object.fromEntries(rows.map(({ about, version }) => [withNames(about).trim(), Number(version)]));
+    };
+    await client.query(withIds('DELETE FROM bcos_cache.outbox; UPDATE users SET is_active = NOT is_active'));
+    const before = await versions();
+    expect(Object.keys(before).sort()).toEqual(['user u1', 'user u2', 'user u3']);
+    await client.query(withIds('BEGIN; UPDATE users SET is_active = NULL WHERE user_id = :u1; ROLLBACK'));
+    await client.query(withIds('UPDATE users SET last_login = now() WHERE user_id = :u1'));
+    expect(await versions()).toEqual(before);
+    await client.query(withIds('UPDATE users SET is_active = true WHERE user_id = :u1'));
+    await client.query(withIds('DELETE FROM role_permissions WHERE role_permission_id = :g1'));
+    const { 'user u1': one = 0, 'role r1': role = 0, ...others } = await versions();
+    expect(one).toBeGreaterThan(before['user u1'] ?? Number.NaN);
+    expect(role).toBeGreaterThan(one);
+    expect(others).toEqual({ 'user u2': before['user u2'], 'user u3': before['user u3'] });
+    await client.query(
+      withIds('UPDATE users SET is_active = true; INSERT INTO role_permissions VALUES (:g1, :r1, :p1)'),
+    );
+    await takeNotes(client);
   });
 
   it('one notification per transaction, none for nothing', async () => {

@@ -1,11 +1,23 @@
 /**
  * The optional migration, filled with names, and the two statements that read and prune what it writes. Not the
- * product's way of filling them in: that is Rust's, with names it has checked. Invariant: every placeholder of a text
- * is replaced, or filling it fails.
+ * product's way of filling them in: that is Rust's, with names it has checked, and behind the command of an operator.
+ * Invariant: every placeholder of a text is replaced, or filling it fails.
  */
+import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import type pg from 'pg';
+import type { Database } from './database.js';
+
+const run = promisify(execFile);
+
+/** The command an operator types. */
+export async function migrate({ url }: Pick<Database, 'url'>, ...more: string[]): Promise<void> {
+  const program = join(__dirname, '../../bin/bcos-cache.mjs');
+  const env = { PATH: process.env['PATH'], DATABASE_URL: url };
+  await run(process.execPath, [program, 'migrate', '--apply', ...more], { env });
+}
 
 const read = (...path: string[]): string => readFileSync(join(__dirname, ...path), 'utf8');
 const TEMPLATES = '../../crates/core/src/source/migration';

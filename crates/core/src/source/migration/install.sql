@@ -54,6 +54,8 @@ CREATE TABLE IF NOT EXISTS bcos_cache.outbox (
 );
 CREATE INDEX IF NOT EXISTS outbox_xid ON bcos_cache.outbox (xid);
 
+-- The version of a user, role or tree: it grows with every committed change, in the writer's own transaction, and takes no
+-- lock that another writer would wait for. Of changes of the last hour at least: after that they may be pruned.
 CREATE OR REPLACE VIEW bcos_cache.versions AS
   SELECT kind, ref, max(id) AS version FROM bcos_cache.outbox GROUP BY kind, ref;
 
@@ -65,6 +67,18 @@ BEGIN
   IF current_setting('max_prepared_transactions') = '0' THEN
     PERFORM pg_notify('bcos_cache', '');
   END IF;
+  RETURN NULL;
+END
+$bcos$;
+
+-- The entry of a user by itself is not one that 'all' voids, so every user is noted while the rows are still there. The
+-- lock of TRUNCATE is held by then: nobody adds one.
+CREATE OR REPLACE FUNCTION bcos_cache.users_truncating() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $bcos$
+BEGIN
+  -- ONLY: partitions and inheriting tables are truncated by name, with triggers of their own.
+  EXECUTE format('INSERT INTO bcos_cache.outbox (kind, ref) SELECT ''user'', r.%1$s::text COLLATE "C" FROM ONLY %2$s AS r
+    WHERE r.%1$s IS NOT NULL', $id${users.user_id}$id$, TG_RELID::regclass);
   RETURN NULL;
 END
 $bcos$;
@@ -189,16 +203,19 @@ $function$, mapped.name || '_changed', mapped.id, mapped.content, mapped.notes);
     LOOP
       FOR event IN
         SELECT * FROM (VALUES
-          ('insert', 'REFERENCING NEW TABLE AS changed_rows', mapped.name || '_changed'),
-          ('update', 'REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows', mapped.name || '_changed'),
-          ('delete', 'REFERENCING OLD TABLE AS changed_rows', mapped.name || '_changed'),
-          ('truncate', '', 'truncated')
-        ) AS list (name, tables, function)
+          ('insert', 'AFTER INSERT', 'REFERENCING NEW TABLE AS changed_rows', mapped.name || '_changed'),
+          ('update', 'AFTER UPDATE', 'REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows',
+            mapped.name || '_changed'),
+          ('delete', 'AFTER DELETE', 'REFERENCING OLD TABLE AS changed_rows', mapped.name || '_changed'),
+          ('truncate', 'AFTER TRUNCATE', '', 'truncated'),
+          ('truncating', 'BEFORE TRUNCATE', '', 'users_truncating')
+        ) AS list (name, moment, tables, function)
+        WHERE list.name <> 'truncating' OR mapped.name = 'users'
       LOOP
         trigger_name := format('bcos_cache_%s_%s', mapped.name, event.name);
         EXECUTE format(
-          'CREATE OR REPLACE TRIGGER %I AFTER %s ON %s %s FOR EACH STATEMENT EXECUTE FUNCTION bcos_cache.%I()',
-          trigger_name, event.name, relation.name, event.tables, event.function);
+          'CREATE OR REPLACE TRIGGER %I %s ON %s %s FOR EACH STATEMENT EXECUTE FUNCTION bcos_cache.%I()',
+          trigger_name, event.moment, relation.name, event.tables, event.function);
         -- Also for sessions with session_replication_role = replica.
         EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', relation.name, trigger_name);
         installed := installed || format('%s %s', relation.oid, trigger_name);

@@ -39,7 +39,8 @@ DROP FUNCTION IF EXISTS
   bcos_cache.user_roles_changed(),
   bcos_cache.user_organizations_changed(),
   bcos_cache.token_blacklist_changed(),
-  bcos_cache.truncated();
+  bcos_cache.truncated(),
+  bcos_cache.users_truncating();
 DROP VIEW IF EXISTS bcos_cache.versions;
 DROP TABLE IF EXISTS bcos_cache.outbox;
 DROP SCHEMA IF EXISTS bcos_cache;
