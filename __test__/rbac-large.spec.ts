@@ -206,6 +206,32 @@ describe('the sampler', () => {
     expect(by.metricsText()).toMatch(/^bcos_authz_stale_served_total [1-9]/m);
   });
 
+  it('looks at answers without a round trip as well', async () => {
+    const { db } = context();
+    const { user } = await newPerson(context());
+    const options = { databaseUrl: db.url, rbacSamplePerMillion: 1_000_000, rbacBoundedMs: 30_000 };
+    const by = engines.start(store().options, options);
+    const bounded = () => by.getCachedUserContext(user, { consistency: 'bounded' });
+    await until('it is answered without a round trip', async () => {
+      await bounded();
+      return (await tripsOf(by, bounded)) === 0;
+    });
+    await sleep(200);
+    const within = { userId: user, tokenId: randomUUID(), consistency: 'bounded' } as const;
+    for (const ask of [() => by.authorizeRequest(within), bounded]) {
+      const { sampled } = by.getMetrics().rbac;
+      for (let round = 0; round < 10; round += 1) await ask();
+      await until('those were sampled', () => by.getMetrics().rbac.sampled >= sampled + 10);
+    }
+    const { bridge } = by.getMetrics();
+    await db.query('DELETE FROM user_roles WHERE user_id = $1', [user]);
+    await until('it is noticed', async () => {
+      await bounded();
+      return by.getMetrics().rbac.staleServed > 0;
+    });
+    expect(by.getMetrics().bridge.submitted).toBe(bridge.submitted);
+  });
+
   it('is off unless it is asked for', async () => {
     const { engine } = context();
     const { user } = await newPerson(context());

@@ -130,6 +130,20 @@ fn levels_of_warming_are_words() {
 }
 
 #[test]
+fn contexts_are_sampled_in_production_unless_told_otherwise() {
+    for (vars, expected) in [
+        ("", 0),
+        ("NODE_ENV=test", 0),
+        ("NODE_ENV=production", 1_000),
+        ("NODE_ENV=production RBAC_SAMPLE_PER_MILLION=0", 0),
+        ("NODE_ENV=production RBAC_SAMPLE_PER_MILLION=7", 7),
+        ("RBAC_SAMPLE_PER_MILLION=7", 7),
+    ] {
+        assert_eq!(settings(vars, Json::Null).rbac.sample_per_million, expected, "{vars}");
+    }
+}
+
+#[test]
 fn analytics_falls_back_to_the_application_database() {
     for (vars, expected) in [
         ("", None),

@@ -71,10 +71,12 @@ pub(super) struct Rbac {
     pub(super) sampled: parking_lot::Mutex<Option<mpsc::Receiver<Sample>>>,
 }
 
-/// A context that was just served.
+/// A context that was just served from the cache.
 pub(super) struct Sample {
     pub(super) user: UserContextSubject,
     pub(super) text: Bytes,
+    /// How it was asked for.
+    pub(super) consistency: Consistency,
 }
 
 #[derive(Clone)]
@@ -114,6 +116,7 @@ struct Tracked {
 /// A context on its way.
 pub(super) struct ContextHot {
     user: UserContextSubject,
+    consistency: Consistency,
     full: bool,
     kept: Option<Arc<Kept>>,
     looks: Vec<(Piece, Look)>,
@@ -155,6 +158,16 @@ impl Rbac {
             sampled: parking_lot::Mutex::new(Some(sampled)),
         }
     }
+
+    /// Every so many served contexts one is compared with the source.
+    fn chooses(&self) -> bool {
+        self.per_million > 0 && fastrand::u32(..1_000_000) < self.per_million
+    }
+
+    /// One more than can wait is left out.
+    fn sample(&self, user: UserContextSubject, text: &Bytes, consistency: Consistency) {
+        let _ = self.samples.try_send(Sample { user, text: text.clone(), consistency });
+    }
 }
 
 impl Core {
@@ -172,6 +185,7 @@ impl Core {
         if let Some(kept) = self.unasked_context(&user.user_id, consistency) {
             self.fallbacks.reads.up();
             self.count_context(Tier::Near, false, started);
+            self.sample(&user, &kept.composed.text, consistency);
             return Ok(Plan::Now(object(&kept, full)));
         }
         let epoch = epoch_key(keys);
@@ -193,7 +207,8 @@ impl Core {
         }
         ops.push(Op::Get(epoch));
         let (ops, judged, past) = (ops.len() - before, Vec::new(), None);
-        Ok(Plan::Hot(Hot::Context(Box::new(ContextHot { user, full, kept, looks, ops, judged, past }))))
+        let hot = ContextHot { user, consistency, full, kept, looks, ops, judged, past };
+        Ok(Plan::Hot(Hot::Context(Box::new(hot))))
     }
 
     /// Judges the replies; `None` = it needs a task.
@@ -244,20 +259,20 @@ impl Core {
         }
         self.telemetry.contexts_reused.up();
         self.count_context(tier, false, started);
-        self.sample(&hot.user, &kept.composed.text);
+        self.sample(&hot.user, &kept.composed.text, hot.consistency);
         Some(object(kept, hot.full))
     }
 
     /// What the parts that were looked at do not make up: loads the rest.
     pub(super) async fn cold_context(self: &Arc<Self>, hot: ContextHot, started: Started) -> Outcome {
-        let ContextHot { user, full, judged, past, .. } = hot;
+        let ContextHot { user, consistency, full, judged, past, .. } = hot;
         if let Some(why) = past {
             self.went_past(Namespace::UserContext, why);
         }
         match self.assemble(&user, judged, started).await {
             Ok(Ok((kept, tier))) => {
                 self.count_context(tier, false, started);
-                self.sample(&user, &kept.composed.text);
+                self.sample(&user, &kept.composed.text, consistency);
                 Outcome::Object {
                     serial: kept.serial,
                     text: (full || kept.serial == 0 || tier != Tier::Near)
@@ -542,6 +557,11 @@ impl Core {
             Some(kept) => {
                 self.telemetry.contexts_reused.up();
                 self.peeked(Namespace::UserContext);
+                if self.rbac.chooses()
+                    && let Ok(user) = UserContextSubject::new(&self.cache.keys, user_id)
+                {
+                    self.rbac.sample(user, &kept.composed.text, consistency);
+                }
                 kept.serial
             }
             None => 0,
@@ -621,10 +641,9 @@ impl Core {
         }))
     }
 
-    /// Every so many served contexts one is compared with the source.
-    fn sample(&self, user: &UserContextSubject, text: &Bytes) {
-        if self.rbac.per_million > 0 && fastrand::u32(..1_000_000) < self.rbac.per_million {
-            let _ = self.rbac.samples.try_send(Sample { user: user.clone(), text: text.clone() });
+    fn sample(&self, user: &UserContextSubject, text: &Bytes, consistency: Consistency) {
+        if self.rbac.chooses() {
+            self.rbac.sample(user.clone(), text, consistency);
         }
     }
 

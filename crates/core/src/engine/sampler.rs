@@ -1,5 +1,6 @@
-//! Compares a sample of served contexts with the source. A difference that is still there two seconds later is
-//! a stale authorization: somebody changed a row and told nobody.
+//! Compares a sample of contexts that the cache served, in whatever way they were asked for, with the source. A
+//! difference that is still served in that way two seconds later is a stale authorization: somebody changed a row and
+//! told nobody.
 //!
 //! Invariant: it only counts and logs; it never repairs, so that what it finds is seen.
 
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use crate::cache::policy::Subject;
 
-use super::contexts::{Consistency, Sample};
+use super::contexts::Sample;
 use super::{Core, Started};
 
 /// How long a change may be on its way.
@@ -40,19 +41,19 @@ impl Core {
         tokio::time::sleep(Duration::from_millis(SETTLE_MS)).await;
         // Still served, and the source still says otherwise: not a change that was on its way.
         let started = Started { us: self.cache.clock.now_us(), moment: self.cache.flights.moment() };
-        let Some(served) = self.served_text(&sample.user.user_id, started).await else { return Ok(false) };
+        let Some(served) = self.served_text(sample, started).await else { return Ok(false) };
         let now = self.fresh_context(&sample.user).await.map_err(drop)?;
         Ok(served == sample.text && !now.is_ok_and(|composed| composed.text == served))
     }
 
     async fn served_text(
         self: &std::sync::Arc<Self>,
-        user_id: &str,
+        sample: &Sample,
         started: Started,
     ) -> Option<bytes::Bytes> {
         let request = super::Request::UserContext {
-            user_id: user_id.to_owned(),
-            consistency: Consistency::Validated,
+            user_id: sample.user.user_id.clone(),
+            consistency: sample.consistency,
             full: true,
         };
         match self.clone().answer(request, None, started).await {
