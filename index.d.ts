@@ -684,7 +684,10 @@ export interface Engine {
   /** See {@link getUserByEmail}. */
   getUserByEmail(email: string, options?: CallOptions | undefined): Promise<User | null>;
   /** See {@link invalidateUserCache}. */
-  invalidateUserCache(userId: string, options?: CallOptions | undefined): Promise<InvalidationResult>;
+  invalidateUserCache(
+    userId: string,
+    options?: InvalidateUserOptions | undefined,
+  ): Promise<InvalidationResult>;
   /** See {@link getCachedUserBasic}. */
   getCachedUserBasic(userId: string, options?: CallOptions | undefined): Promise<User | null>;
   /** See {@link cacheUserBasic}. */
@@ -1166,11 +1169,11 @@ export interface RbacMetrics {
   readonly composed: number;
   /** Contexts whose parts had not changed: handed out as they were. */
   readonly reused: number;
-  /** Served contexts that were compared with the source, see `rbacSamplePerMillion`. */
+  /** Contexts served from the cache, near or not, that were compared with the source, see `rbacSamplePerMillion`. */
   readonly sampled: number;
   /**
-   * Of those, how many were out of date and still were two seconds later. Should stay 0: alert on it
-   * (`bcos_authz_stale_served_total`). More means that somebody writes to the tables without invalidating.
+   * Of those, how many were out of date and, asked for in the same way, still were two seconds later. Should stay 0:
+   * alert on it (`bcos_authz_stale_served_total`). More means that somebody writes to the tables without invalidating.
    */
   readonly staleServed: number;
   /** Comparisons that could not be made. */
@@ -1430,15 +1433,15 @@ export function getUserById(userId: string, options?: CallOptions | undefined): 
 export function getUserByEmail(email: string, options?: CallOptions | undefined): Promise<User | null>;
 
 /**
- * Makes what is cached about a user void for every process: the user and the user's context alike, so it is the
- * same as {@link invalidateUserContext} without a reason. Call it after the change is committed, not inside the
- * transaction: a read in between would load the old row again.
+ * Makes what is cached about a user void for every process: the user and the user's context alike, so it does the
+ * same as {@link invalidateUserContext}. Call it after the change is committed, not inside the transaction: a read in
+ * between would load the old row again. `holdMs` is for callers who cannot wait for the commit.
  *
  * @throws {StoreUnavailableError} `E_STORE_UNAVAILABLE` when it could be neither applied nor queued. (S1)
  */
 export function invalidateUserCache(
   userId: string,
-  options?: CallOptions | undefined,
+  options?: InvalidateUserOptions | undefined,
 ): Promise<InvalidationResult>;
 
 /**
@@ -1674,6 +1677,11 @@ export interface UserContext {
  * `validated` is the default; where the option `near` makes `user_context` `bounded`, it means that, with the age
  * given there. `bounded` is for menus and the like; it becomes `validated` by itself while invalidations of other
  * processes cannot be heard. `fresh` is for what cannot be taken back: exports, changes of permissions.
+ *
+ * Only `fresh` is one snapshot of the source. The others are made of the user's part, the roles and the organizations,
+ * each of which is as current as promised, but they may have been read at different moments: a transaction that changes
+ * two of them, such as taking a role from a user and giving that role more rights, can be seen half until its
+ * invalidation is acknowledged. Where that would be wrong, make it two transactions, the one that takes away first.
  */
 export type Consistency = 'validated' | 'bounded' | 'fresh';
 
@@ -1692,13 +1700,20 @@ export interface InvalidateOptions extends CallOptions {
   readonly holdMs?: number | undefined;
 }
 
+/** Options of {@link invalidateUserCache}. */
+export interface InvalidateUserOptions extends InvalidateOptions {
+  /** Why, for the log: at most 64 characters of `A-Z a-z 0-9 _ . : -`. */
+  readonly reason?: string | undefined;
+}
+
 /**
  * The context of a user: roles, permissions, organizations, practices.
  *
  * It is composed of three kinds of entries, each valid on its own: the user's part `user_context:{id}` (300 s), each
  * role `role_perms:{id}` (24 h) and the organizations `org_tree:all` (4 h). A changed role is therefore one
- * invalidation, however many users have it. A context of which nothing is cached costs two statements at most, which
- * calls made at the same time share. While nothing changes, the same object is handed out again.
+ * invalidation, however many users have it. What is missing is loaded in one statement, and roles that only the user's
+ * part has named in a second one; calls made at the same time share them. While nothing changes, the same object is
+ * handed out again.
  *
  * @returns a frozen object. Pass it on as it is: {@link scopeOf} takes no copies.
  * @throws {NotFoundError} `E_NOT_FOUND` for a user without a context, also when that is cached; `reason` is
@@ -1740,7 +1755,8 @@ export function hasPermission(context: UserContext, permission: string): boolean
 
 /**
  * Which rows of analytics data a caller may see. Frozen; made by {@link scopeOf} only. `instanceof` also holds when
- * a bundler has loaded the package twice, and does not hold for copies.
+ * a bundler has loaded the package twice, and does not hold for copies, proxies or heirs of one. It is proof against
+ * everything a client can send, in whatever way it is parsed or merged; not against code that runs in this process.
  *
  * Switch on `kind` first: for `nothing` and for `all` the lists say nothing.
  *
@@ -1793,6 +1809,9 @@ export function scopeOf(context: UserContext, permission?: string | undefined): 
  *
  * - Holds for everything `fn` awaits or starts, until the promise of `fn` is settled, at most 60 s and 1,000 users;
  *   afterwards, and in work left running, reads are ordinary again. Requests do not see each other's.
+ * - It keeps contexts, each as it was when it was first read: those of two users may be of different moments. What
+ *   {@link getUserById} and {@link getCachedRolePermissions} give is read anew; the user and the roles of the snapshot
+ *   are in its context.
  * - Failures are not kept. `consistency: 'fresh'` reads the source and leaves the snapshot as it is.
  * - An invalidation of users, roles or organizations that is made inside drops it, so a request sees its own writes.
  * - Inside another one it joins that.

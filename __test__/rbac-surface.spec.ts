@@ -2,6 +2,7 @@
  * Which objects are handed out, what they permit, and what a scope is given for, with a native side that is played.
  * Not what a context is: the other RBAC specs ask a real one.
  */
+import { execFileSync } from 'node:child_process';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import * as api from '../index.js';
@@ -289,6 +290,8 @@ describe('a scope', () => {
     }
     expect(() => Object.assign(scope, { kind: 'all' })).toThrow(TypeError);
     expect(() => (scope.practices as number[]).push(3)).toThrow(TypeError);
+    const wider = { kind: 'all', practices: [], providers: null };
+    const names = ['bcos-cache.scope', 'bcos-cache.scopes'].map((name) => Symbol.for(name));
     const forged: unknown[] = [
       { ...scope },
       structuredClone({ ...scope }),
@@ -297,9 +300,53 @@ describe('a scope', () => {
       new Proxy({}, {}),
       null,
       'all',
+      // Whatever a parser of requests could be made to build: it has names and values, registered symbols included.
+      wider,
+      JSON.parse(`{ "__proto__": ${JSON.stringify(wider)}, "made": true }`),
+      ...names.flatMap((name) => [
+        { [name]: true, ...wider },
+        Object.assign(Object.create(Object.getPrototypeOf(scope)), { [name]: true, ...wider }),
+      ]),
+      // What code could make of a real one.
+      Object.defineProperties({}, Object.getOwnPropertyDescriptors(scope)),
+      Object.create(Object.getPrototypeOf(scope), {
+        ...Object.getOwnPropertyDescriptors(scope),
+        kind: { value: 'all' },
+      }),
+      new Proxy(scope, { get: (_, name) => Reflect.get(wider, name) }),
     ];
-    for (const value of forged) expect(value instanceof api.Scope).toBe(false);
+    for (const value of forged) {
+      expect(value instanceof api.Scope).toBe(false);
+      // It is no key of a result either.
+      const scopeKey = value as api.Scope;
+      if (typeof value === 'object' && value !== null) {
+        const query = () => expect.unreachable();
+        const params = { dataSourceId: 1, endDate: '2020-01-01' };
+        const asked = engine.queryDataSourceWithCache(params, [], query, false, { scopeKey });
+        expect(await outcome(asked)).toMatchObject({
+          error: { code: 'E_INVALID_ARGUMENT', field: 'scopeKey' },
+        });
+      }
+    }
+    expect(scope instanceof api.Scope).toBe(true);
     expect(scope instanceof Wider).toBe(false);
+  });
+
+  it('is not recognised where somebody else holds its place', () => {
+    const place = Symbol.for('bcos-cache.scopes');
+    const script = `
+      globalThis[Symbol.for('bcos-cache.scopes')] = { has: () => true, add() {} };
+      const { Scope, NOTHING } = require('./dist/scope.js');
+      const forged = { kind: 'all', practices: [], providers: null };
+      console.log(NOTHING instanceof Scope, forged instanceof Scope);`;
+    const told = execFileSync(process.execPath, ['-e', script], { cwd: root, encoding: 'utf8' });
+    expect(told.trim()).toBe('true false');
+    // And once it is ours nobody replaces it by accident.
+    expect(Object.getOwnPropertyDescriptor(globalThis, place)).toMatchObject({
+      writable: false,
+      configurable: false,
+      enumerable: false,
+    });
   });
 
   it('is recognised by another copy of the package, which gives none for a context of the first', async () => {
@@ -322,6 +369,7 @@ describe('invalidations', () => {
     id: string,
   ][] = [
     ['user', (...more) => engine.invalidateUserContext(USER, ...more), USER],
+    ['user', (reason, options) => engine.invalidateUserCache(USER, { reason, ...options }), USER],
     ['role_users', (...more) => engine.invalidateUsersWithRole('r', ...more), 'r'],
     ['organization_members', (...more) => engine.invalidateOrganizationMembers('o', ...more), 'o'],
     ['hierarchy', (...more) => engine.invalidateOrganizationHierarchy(...more), ''],

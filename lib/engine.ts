@@ -175,9 +175,8 @@ export class Engine implements Public.Engine {
     return abortable(user, options?.signal) as Promise<Public.User | null>;
   }
 
-  async invalidateUserCache(userId: string, options?: CallOptions): Promise<Public.InvalidationResult> {
-    const reply = this.#native.invalidateUser(text('userId', userId), deadline(options));
-    return this.#rbac.invalidated(reply as Promise<InvalidationReply>, options);
+  async invalidateUserCache(userId: string, options?: Public.InvalidateUserOptions) {
+    return this.#rbac.invalidate('user', text('userId', userId), options?.reason, options);
   }
 
   async getCachedUserBasic(userId: string, options?: CallOptions): Promise<Public.User | null> {

@@ -20,7 +20,7 @@ import { BOUNDED, type Consistency, FRESH, VALIDATED } from './consistency.js';
 import { type Delivered, handOut } from './contexts.js';
 import { BcosCacheError } from './errors.js';
 import { combined, flat } from './limiter/limits.js';
-import type { Hot, InvalidationReply, NativeEngine, ObjectReply, Voided } from './native.js';
+import type { Hot, NativeEngine, ObjectReply, Voided } from './native.js';
 import type { Objects } from './objects.js';
 import { currentSnapshot, dropping } from './snapshot.js';
 
@@ -88,14 +88,6 @@ export class Rbac {
   ): Promise<Public.InvalidationResult> {
     const why = reasonText(reason);
     const reply = this.#native.invalidateRbac(what, id, why, hold(options), deadline(options));
-    return this.invalidated(reply, options);
-  }
-
-  /** The result of an invalidation that contexts depend on. */
-  async invalidated(
-    reply: Promise<InvalidationReply>,
-    options: Public.CallOptions | undefined,
-  ): Promise<Public.InvalidationResult> {
     const [acknowledged, queued] = await abortable(dropping(reply), options?.signal);
     return { acknowledged, queued };
   }

@@ -6,10 +6,23 @@
 import { ScopeError } from './errors.js';
 
 /**
- * Registered globally, as for errors, so that two copies of this module recognise each other's scopes. It sits
- * on each instance and not on the prototype: what merely inherits from a scope may say something else.
+ * Where the copies of this module, which a bundler or a hot reload may load twice, find what each of them has made. What a
+ * client sends cannot get in there, whatever parses or merges it: to be a member takes code that runs in this process, and
+ * such code could replace this module as well.
  */
-const BRAND: unique symbol = Symbol.for('bcos-cache.scope');
+const MADE: unique symbol = Symbol.for('bcos-cache.scopes');
+
+/** Every scope of this process. Looked up by identity: a copy, a proxy or an heir of a scope is none. */
+const made: WeakSet<object> = everywhere();
+
+function everywhere(): WeakSet<object> {
+  const known: unknown = Reflect.get(globalThis, MADE);
+  if (known instanceof WeakSet) return known;
+  const own = new WeakSet<object>();
+  // Somebody else's value is left alone: the copies then do not recognise each other's, which is the safe side.
+  if (known === undefined) Object.defineProperty(globalThis, MADE, { value: own });
+  return own;
+}
 
 export type Kind = 'nothing' | 'rows' | 'all';
 
@@ -27,7 +40,7 @@ export class Scope {
 Object.defineProperty(Scope, Symbol.hasInstance, {
   value(this: unknown, value: unknown): boolean {
     if (this !== Scope) return Function.prototype[Symbol.hasInstance].call(this, value);
-    return typeof value === 'object' && value !== null && Object.hasOwn(value, BRAND);
+    return typeof value === 'object' && value !== null && made.has(value);
   },
 });
 
@@ -43,11 +56,12 @@ export function rows(practices: readonly number[], providers: readonly number[] 
 }
 
 function make(kind: Kind, practices: readonly number[], providers: readonly number[] | null): Scope {
-  const scope = Object.create(Scope.prototype, { [BRAND]: { value: true } }) as {
+  const scope = Object.create(Scope.prototype) as {
     -readonly [Name in keyof Scope]: Scope[Name];
   };
   scope.kind = kind;
   scope.practices = practices;
   scope.providers = providers;
+  made.add(scope);
   return Object.freeze(scope);
 }

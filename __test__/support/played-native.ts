@@ -172,10 +172,6 @@ export class Native {
     await this.gate;
     return [true, false, null];
   };
-  invalidateUser = async (id: string) => {
-    this.calls.push(['invalidateUser', id]);
-    return [true, false, null];
-  };
 }
 
 /** Tokens of these tests are readable: `jti|user`; an empty part is a missing claim. */

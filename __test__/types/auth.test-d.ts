@@ -12,6 +12,7 @@ import {
   getCachedUserBasic,
   getUserByEmail,
   getUserById,
+  type InvalidateUserOptions,
   type InvalidationResult,
   invalidateAllUserTokens,
   invalidateJWTPayload,
@@ -86,6 +87,14 @@ expectType<Promise<User | null>>()(getUserById('user'));
 expectType<Promise<User | null>>()(getUserByEmail('a@example.org', { deadlineMs: 100 }));
 expectType<Promise<User | null>>()(getCachedUserBasic('user'));
 expectType<Promise<InvalidationResult>>()(invalidateUserCache('user'));
+void invalidateUserCache('user', { reason: 'renamed', holdMs: 5_000, deadlineMs: 100 });
+void invalidateUserCache('user', { reason: undefined, holdMs: undefined });
+const told: InvalidateUserOptions = { reason: 'renamed' };
+void invalidateUserCache('user', told);
+// @ts-expect-error: here the reason is an option
+void invalidateUserCache('user', 'renamed');
+// @ts-expect-error: the unit is in the name
+void invalidateUserCache('user', { hold: 5_000 });
 check<
   Same<
     User,

@@ -93,12 +93,6 @@ impl NativeEngine {
         self.submit(env, Request::CacheUser { user_id: user_id.0, json: json.0 }, deadline(deadline_ms))
     }
 
-    /// [acknowledged, queued]
-    #[napi(catch_unwind)]
-    pub fn invalidate_user(&self, env: Env, user_id: Text, deadline_ms: f64) -> napi::Result<Raw> {
-        self.submit(env, Request::InvalidateUser { user_id: user_id.0 }, deadline(deadline_ms))
-    }
-
     /// boolean: stored
     #[napi(catch_unwind)]
     pub fn cache_jwt(&self, env: Env, token: Text, json: Text, deadline_ms: f64) -> napi::Result<Raw> {

@@ -47,7 +47,6 @@ impl Core {
                 found.into()
             }
             Request::CacheUser { user_id, json } => self.cache_user(&user_id, &json).await.into(),
-            Request::InvalidateUser { user_id } => self.invalidate_user(&user_id).await.into(),
             Request::CacheJwt { token, json } => self.cache_jwt(&token, &json).await.into(),
             Request::InvalidateJwt { jti } => self.invalidate_jwt(&jti).await.into(),
             Request::EndLead { lead, json } => self.end_lead(lead, json).await.into(),

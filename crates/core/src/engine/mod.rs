@@ -112,10 +112,6 @@ pub enum Request {
         user_id: String,
         json: String,
     },
-    /// `invalidateUserCache`.
-    InvalidateUser {
-        user_id: String,
-    },
     /// `getCachedJWTPayload`.
     CachedJwt {
         token: String,
@@ -208,7 +204,7 @@ pub enum Request {
     },
     /// `authorizeRequest`, without what only JavaScript can do.
     Authorize(Box<Authorize>),
-    /// The invalidations of contexts and their parts.
+    /// The invalidations of users, contexts and their parts.
     InvalidateRbac(Box<RbacInvalidation>),
     /// `checkRateLimit` and all like it; `charge` = not `peekRateLimit`.
     Limit {

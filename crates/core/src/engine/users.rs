@@ -7,11 +7,10 @@ use bytes::Bytes;
 use crate::auth::user::{self, EmailSubject, UserSubject};
 use crate::base::error::Error;
 use crate::cache::policy::Subject;
-use crate::cache::{Effect, Invalidation, Loaded};
+use crate::cache::{Effect, Loaded};
 use crate::source::User;
 
 use super::hot::Read;
-use super::rbac::RbacTarget;
 use super::{Core, Outcome, Started};
 
 impl Core {
@@ -63,10 +62,6 @@ impl Core {
         }
         let found = self.read(&subject, |_| self.load_user(&subject.user_id)).await?;
         Ok(Outcome::Bool(found.etag != 0 && found.kind == given.kind && found.payload == given.payload))
-    }
-
-    pub(super) async fn invalidate_user(&self, user_id: &str) -> Result<Invalidation, Error> {
-        self.cache.invalidate(self.voided(RbacTarget::User, user_id)?).await
     }
 }
 
