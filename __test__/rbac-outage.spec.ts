@@ -102,6 +102,28 @@ describe.each([
     expect(wrong({ value: bounded }, expected)).toBeUndefined();
   });
 
+  it('and requests count here, in time, or are refused where that is asked for', async () => {
+    await proxy.set(faults);
+    const limit = { type: 'request', identifier: randomUUID(), limit: 20, windowSeconds: 60 };
+    const ask = (more: object = {}) =>
+      engine.authorizeRequest({ userId: person.user, limit: { ...limit, ...more } });
+    const first = await timed(() => ask());
+    expect(first).toMatchObject({ value: { ok: true, rateLimit: { allowed: true, degraded: true } } });
+    expect(first.ms).toBeLessThan(FIRST_CALL_MS);
+    await until('the outage is noticed', () => !engine.isRedisAvailable(), 1_000);
+    const { rateLimit } = await ask();
+    const { rateLimit: next } = await ask();
+    expect(next).toMatchObject({ allowed: true, degraded: true });
+    expect(next?.remaining).toBe((rateLimit?.remaining ?? 0) - 1);
+    const cost = await statementsOf(engine, async () => {
+      expect(await ask({ identifier: randomUUID(), onStoreFailure: 'closed' })).toMatchObject({
+        ...{ ok: false, reason: 'unavailable', status: 503 },
+        rateLimit: { allowed: false, unavailable: true },
+      });
+    });
+    expect(cost).toBe(0);
+  });
+
   it('and invalidations are queued, in effect here at once, and everywhere after its return', async () => {
     await proxy.set(faults);
     await outcome(engine.getCachedUserContext(person.user));

@@ -9,6 +9,7 @@ import type { Engine, LogRecord } from '../index.js';
 import { statementsOf, until } from './support/engines.js';
 import { contexts, loading, newPerson, roles } from './support/rbac-behaviour.js';
 import { invalidations } from './support/rbac-invalidations.js';
+import { limited } from './support/rbac-limits.js';
 import { authorized, snapshots } from './support/rbac-requests.js';
 import { postgres, suite, tripsOf } from './support/rbac-suite.js';
 import { simpleStores, stores, valkey } from './support/stores.js';
@@ -24,6 +25,7 @@ describe.each([...simpleStores])('$name', (kind) => {
   describe('invalidations', () => invalidations(kind, context));
   describe('snapshots', () => snapshots(kind, context));
   describe('requests', () => authorized(kind, context));
+  describe('limits of requests', () => limited(kind, context));
 
   if (!kind.clustered) return;
   describe('after a graceful failover', () => {
@@ -113,13 +115,20 @@ describe.each(stores.filter(({ shared, clustered }) => shared && !clustered))(
       return trips;
     }
 
-    it('authorizeRequest: blacklist, payload, user and context', async () => {
+    it('authorizeRequest: limits, blacklist, payload, user and context', async () => {
       const { engine } = context();
       const { user } = await newPerson(context());
       const token = signed(claimsOf(user));
-      const request = { token, verify: verified, permission: 'analytics:read:own' };
+      const limit = ['address', 'user'].map((type) => ({
+        ...{ type, identifier: user, limit: 1_000, windowSeconds: 60 },
+      }));
+      const request = { token, verify: verified, permission: 'analytics:read:own', limit };
       const trips = await tries(engine, async () => {
-        expect(await engine.authorizeRequest(request)).toMatchObject({ ok: true, userId: user });
+        expect(await engine.authorizeRequest(request)).toMatchObject({
+          ok: true,
+          userId: user,
+          rateLimit: { allowed: true, degraded: false },
+        });
       });
       expect(trips).toEqual(trips.map(() => 1));
     });
@@ -144,6 +153,7 @@ describe.each(stores.filter(({ shared, clustered }) => shared && !clustered))(
           engine.getCachedJWTPayload(token),
           engine.getUserById(user),
           engine.getCachedUserContext(user),
+          engine.checkRateLimit('api', user, 1_000, 60),
         ]),
       );
       // The first call wakes the worker: on a busy machine it may leave before the last one was made.

@@ -129,6 +129,20 @@ export const rbacFunctions: readonly Row[] = [
   },
   {
     name: 'authorizeRequest',
+    of: 'a session within its limits',
+    asks: 'source',
+    call: async (engine, { user }) => {
+      const counted = (type: string) => ({ type, identifier: randomUUID(), limit: 9, windowSeconds: 60 });
+      const request = { userId: user.user_id, limit: [counted('address'), counted('user')] };
+      const result = await engine.authorizeRequest(request);
+      const context = verdict(result);
+      const { allowed = false, results = [] } = result.rateLimit ?? {};
+      return allowed && results.length === 2 ? context : 'not counted';
+    },
+    right: (value, world) => typeof value === 'object' && isContext(value, world),
+  },
+  {
+    name: 'authorizeRequest',
     of: 'a valid token',
     asks: 'source',
     call: async (engine, { token }) => verdict(await engine.authorizeRequest({ token, verify: verified })),

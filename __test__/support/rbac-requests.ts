@@ -357,7 +357,7 @@ export function authorized(kind: StoreKind, context: () => Context): void {
     await expect(context().engine.authorizeRequest(given)).rejects.toMatchObject(refusal);
   });
 
-  it.each(['ip', 'limit', 'permissions', 'userid'])(
+  it.each(['ip', 'limits', 'permissions', 'userid'])(
     '%s is refused by its name, not ignored',
     async (name) => {
       const request = { userId: randomUUID(), [name]: 'x' } as AuthorizeRequest;
