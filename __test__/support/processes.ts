@@ -80,6 +80,16 @@ export class Peer implements AsyncDisposable {
     return this.next(message.kind);
   }
 
+  /** SIGSTOP: it neither runs nor ends. */
+  freeze(): void {
+    this.#child.kill('SIGSTOP');
+  }
+
+  /** SIGCONT. */
+  thaw(): void {
+    this.#child.kill('SIGCONT');
+  }
+
   /** SIGKILL; resolves when the process is gone. */
   async kill(): Promise<Ending> {
     if (this.#ending === undefined) this.#child.kill('SIGKILL');

@@ -1,7 +1,8 @@
 /**
  * One process of the new-enemy test: writers that grant and revoke, readers at random moments by every way there is to
  * ask, and evictions behind the cache's back. It judges nothing: it reports when what was answered, by the machine's one
- * monotonic clock. Invariant: a read's time is taken before it starts, an invalidation's after it resolved.
+ * monotonic clock. Invariant: a read's time is taken before it starts, an invalidation's after it resolved, or a commit's
+ * where nobody is told.
  */
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
 import pg from 'pg';
@@ -16,8 +17,8 @@ const CROWD = 4;
 /**
  * @typedef {import('./rbac-enemy-lanes.mjs').Lane} Lane
  * @typedef {import('../../index.js').Engine} Engine
- * @typedef {{ naive: boolean, unvalidated: boolean, evictions: number, pauseMs: number, lanes: Lane[], mine: number[], rounds: number,
- *   readers: number, startNs: bigint, boundMs: number, options: import('../../index.js').EngineOptions, storePort: number,
+ * @typedef {{ naive: boolean, unvalidated: boolean, untold: boolean, evictions: number, pauseMs: number, lanes: Lane[],
+ *   mine: number[], rounds: number, readers: number, startNs: bigint, boundMs: number, lateMs: number, options: import('../../index.js').EngineOptions, storePort: number,
  *   sourceUrl: string }} Task
  * @typedef {{ context: import('../../index.js').UserContext | undefined, lateMs: number }} Told `lateMs`: how much
  * later than an invalidation it may be; no context = denied
@@ -31,18 +32,18 @@ const denied = (error) => {
 
 /** Every way to ask that must never be out of date, and one that may, by so much. */
 /** @param {Engine} engine @param {Lane} lane @param {Task} task @returns {Promise<Told>} */
-async function ask(engine, lane, { naive, unvalidated, boundMs }) {
+async function ask(engine, lane, { naive, unvalidated, boundMs, lateMs }) {
   const chance = Math.random();
   const { user, kind } = lane;
   try {
-    if (naive) return { context: await engine.getCachedUserContext(user), lateMs: 0 };
+    if (naive) return { context: await engine.getCachedUserContext(user), lateMs };
     if (unvalidated) {
-      return { context: await engine.getCachedUserContext(user, { consistency: 'bounded' }), lateMs: 0 };
+      return { context: await engine.getCachedUserContext(user, { consistency: 'bounded' }), lateMs };
     }
     if (chance < 0.1) {
       return {
         context: await engine.getCachedUserContext(user, { consistency: 'bounded' }),
-        lateMs: boundMs,
+        lateMs: lateMs + boundMs,
       };
     }
     if (chance < 0.15) {
@@ -54,19 +55,19 @@ async function ask(engine, lane, { naive, unvalidated, boundMs }) {
         if (first !== (await engine.getCachedUserContext(user))) throw new Error('two states of one request');
         return first;
       };
-      return { context: await bcos.withRequestSnapshot(twice), lateMs: 0 };
+      return { context: await bcos.withRequestSnapshot(twice), lateMs };
     }
     if (chance < 0.4) {
       const needs = kind === 'place' || kind === 'members' ? {} : { permission: ASKED };
       const result = await engine.authorizeRequest({ userId: user, ...needs });
-      if (result.ok) return { context: result.context, lateMs: 0 };
+      if (result.ok) return { context: result.context, lateMs };
       if (result.reason === 'forbidden' || result.reason === 'user_inactive')
-        return { context: undefined, lateMs: 0 };
+        return { context: undefined, lateMs };
       throw result.cause ?? new Error(result.reason);
     }
-    return { context: await engine.getCachedUserContext(user), lateMs: 0 };
+    return { context: await engine.getCachedUserContext(user), lateMs };
   } catch (error) {
-    if (kind === 'activation' && denied(error)) return { context: undefined, lateMs: 0 };
+    if (kind === 'activation' && denied(error)) return { context: undefined, lateMs };
     throw error;
   }
 }
@@ -110,7 +111,7 @@ async function work(task) {
       // Readers fill the caches meanwhile.
       await sleep(Math.random() * task.pauseMs);
       try {
-        const done = await write(engine, source, /** @type {Lane} */ (lanes[at]), version);
+        const done = await write(engine, source, /** @type {Lane} */ (lanes[at]), version, task.untold);
         if (done.acknowledged) acknowledged.push(at, now(), version);
         else {
           counts.unacknowledged += 1;
