@@ -26,6 +26,8 @@ const POOL_SIZE = 10;
 const AUTHORIZATION = ['blacklist', 'user', 'rbac', 'other'];
 const APPLICATION = [...AUTHORIZATION, 'page'];
 const STEPS = [...APPLICATION, 'data'];
+/** What is promised of the plan's 113, in which the rows of the charts are not counted. */
+const MOST_STATEMENTS = { cold: 10, warm: 0 };
 /**
  * @param {{ database: Awaited<ReturnType<import('./database.mjs').openDatabase>>, judge: ReturnType<typeof import('./judge.mjs').createJudge>, quick: boolean,
  *   env: NodeJS.ProcessEnv, prefix: string, say: (text: string, of?: { done: number, total: number }) => void }} input
@@ -56,6 +58,13 @@ export async function measure({ database, judge, quick, env, prefix, say }) {
           reference[i],
         );
       }
+    };
+
+    /** @param {'cold' | 'warm'} name */
+    const asPromised = (name, figures) => {
+      const most = MOST_STATEMENTS[name];
+      const sent = sum(APPLICATION)(figures);
+      judge.equal(`${name}: statements of the application beyond ${most}`, Math.max(0, sent - most), 0);
     };
 
     say('without cache');
@@ -96,12 +105,14 @@ export async function measure({ database, judge, quick, env, prefix, say }) {
       const { figures, dashboard } = await play(steps, engine);
       phases.cold.push(figures);
       asBefore('cold', dashboard, reference);
+      asPromised('cold', figures);
     }
     say('with the cache, warm');
     for (let i = 0; i < rounds.warm; i += 1) {
       const { figures, dashboard } = await play(steps, engine);
       phases.warm.push(figures);
       asBefore('warm', dashboard, reference);
+      asPromised('warm', figures);
     }
     const store = engine.getMetrics().store.kind;
     const oneCall = inOneCall(engine, query, signer.verify);
@@ -200,9 +211,11 @@ function stepOf(name) {
   return 'other';
 }
 
+/** @param {string[]} steps */
+const sum = (steps) => (f) => steps.reduce((total, step) => total + f.statements[step], 0);
+
 /** @param {Awaited<ReturnType<typeof playOnce>>['figures'][]} list */
 function summarize(list) {
-  const sum = (steps) => (f) => steps.reduce((total, step) => total + f.statements[step], 0);
   return {
     dashboards: list.length,
     statements: {
@@ -223,7 +236,8 @@ function originsOf(rounds, contexts) {
   return {
     'SQL statements':
       "the application's own: a counter around the pg pool that every statement passes; the cache's: " +
-      'source.statements and source.statementsByName of engine.getMetrics(), before and after each dashboard. ' +
+      'source.statements and source.statementsByName of engine.getMetrics(), before and after each dashboard. The ' +
+      "plan's 113 are those of the application database: rows of the charts are not among them. " +
       'The sequence of requests is explained at the top of demo/dashboard.mjs.',
     "page's reads":
       'data sources, their columns, and the choices of the practice filter. With the cache the first two are kept by ' +

@@ -2,7 +2,7 @@
  * `npm run demo`: measures one dashboard without the cache, with a cold and with a warm one, and
  * prints counted statements, round trips and latencies; then what a request costs in one call, and how soon
  * a role that is taken away is gone. Expects dependencies and the build to be there.
- * Invariant: exits 0 only if every answer was right; stdout carries the result and nothing else.
+ * Invariant: exits 0 only if every answer was right and no promised count was exceeded; stdout carries the result and nothing else.
  */
 import { randomBytes } from 'node:crypto';
 import { availableParallelism } from 'node:os';
