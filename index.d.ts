@@ -470,7 +470,10 @@ export interface EngineOptions {
   readonly cacheSourceDeadlineMs?: number | undefined;
   /** `CACHE_FLIGHT_WAIT_MS`. Longest wait for a load another process has begun, before loading here. */
   readonly cacheFlightWaitMs?: number | undefined;
-  /** `CACHE_LEASE_MS`, default 10000. How long one process holds the right to fill an entry. */
+  /**
+   * `CACHE_LEASE_MS`, default 10000. How long one process holds the right to fill an entry. While the query of a data
+   * source runs it is renewed, for a minute at most.
+   */
   readonly cacheLeaseMs?: number | undefined;
 
   // Sizes
@@ -2521,7 +2524,8 @@ export interface RawDataSourceResult {
  *   else, too, and is not stored; when its process dies, others wait for the rest of `cacheLeaseMs`. What it throws
  *   reaches every waiting caller of its process unchanged and is not cached.
  * - `signal` and `deadlineMs` end the waiting, not the query. What a query brings after its caller has gone is not
- *   stored, since it may have been cut short with it; those who wait for it run their own, one of them at a time.
+ *   stored, since it may have been cut short with it; those who wait for it run their own, one of them at a time. So a
+ *   `deadlineMs` that the query cannot keep also keeps its result out of the cache.
  * - `forceRefresh` always runs the query, and everybody who asks meanwhile gets its result.
  * - `staleMs` and `earlyRefresh` run the query in the background, after its caller was answered: with the caller's
  *   `AsyncLocalStorage`, but without anybody who waits. A rejection there is counted (`getMetrics().dataSources`) and

@@ -24,6 +24,23 @@ export const resultFunctions: readonly Row[] = [
   },
   {
     name: 'queryDataSourceWithCache',
+    of: 'a query that is also run in the background',
+    asks: 'cache',
+    call: async (engine) => {
+      let ran = 0;
+      const query = async () => {
+        ran += 1;
+        return { data: [1, 2] };
+      };
+      const options = { staleMs: 60_000, earlyRefresh: { beta: 1e9 } };
+      const params = { dataSourceId, early: true };
+      const result = await engine.queryDataSourceWithCache(params, ['a'], query, false, options);
+      return [...result.data, result.fromCache ? ran <= 1 : ran === 1, result.stale];
+    },
+    right: (value) => JSON.stringify(value) === '[1,2,true,false]',
+  },
+  {
+    name: 'queryDataSourceWithCache',
     of: 'a query that throws',
     asks: 'cache',
     call: (engine) => {

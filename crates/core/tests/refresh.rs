@@ -12,6 +12,7 @@ use bcos_cache_core::base::error::Error;
 use bcos_cache_core::base::key::{Keys, Namespace};
 use bcos_cache_core::cache::near::Near;
 use bcos_cache_core::cache::policy::{NearMode, Subject, Times};
+use bcos_cache_core::cache::refresh::Begun;
 use bcos_cache_core::cache::tiered::Judged;
 use bcos_cache_core::cache::{Cache, Effect, Found, Loaded};
 use bcos_cache_core::datasource::{ResultSubject, Wish, generation_key, pack, regenerate, unpack};
@@ -156,7 +157,7 @@ impl World {
     }
 
     async fn refresh(&self, cache: &Arc<Cache>, subject: &ResultSubject, etag: u64, rng: &mut fastrand::Rng) {
-        let Some(right) = cache.begin_refresh(subject, etag).await else { return };
+        let Begun::Right(right) = cache.begin_refresh(subject, etag).await else { return };
         let running = self.tally.running.fetch_add(1, Ordering::SeqCst) + 1;
         self.tally.most_running.fetch_max(running, Ordering::SeqCst);
         let text = self.source(rng).await;

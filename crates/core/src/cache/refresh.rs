@@ -32,6 +32,16 @@ pub struct Refresh {
     sent: Sent,
 }
 
+/// Outcome of `begin_refresh`.
+pub enum Begun {
+    /// Load it.
+    Right(Refresh),
+    /// Somebody else has the right, or the store cannot tell.
+    Taken,
+    /// There is another version by now, or none.
+    Gone,
+}
+
 impl Refresh {
     /// Version of the companion, read before the load.
     pub fn companion(&self) -> Option<u64> {
@@ -46,16 +56,16 @@ impl Refresh {
 }
 
 impl Cache {
-    /// Gets the right to refresh version `etag`. `None`: somebody else has it, or there is another version by now.
-    pub async fn begin_refresh(&self, subject: &dyn Subject, etag: u64) -> Option<Refresh> {
+    /// Gets the right to refresh version `etag`.
+    pub async fn begin_refresh(&self, subject: &dyn Subject, etag: u64) -> Begun {
         let key = subject.key();
         if !self.believed(subject) {
-            return None;
+            return Begun::Taken;
         }
         let lease_key = key.refresh();
         let lease = encode(&lease_key, Kind::Lease, SCHEMA, jitter::token(), b"");
         let add = Op::Add { key: lease_key.clone(), value: lease.clone(), ttl_ms: self.times.lease_ms };
-        let Some(Ok(Reply::Done(true))) = self.exec(vec![add]).await.pop() else { return None };
+        let Some(Ok(Reply::Done(true))) = self.exec(vec![add]).await.pop() else { return Begun::Taken };
         // Only now: before, the one who had the right may have been about to store.
         let sent = self.sending(subject);
         let mut ops = vec![Op::Head(key.clone())];
@@ -63,10 +73,10 @@ impl Cache {
         let replies = self.exec(ops).await;
         let Some((head, companion)) = version(subject, etag, &replies) else {
             self.exec(vec![Op::Release { key: lease_key, expected: lease }]).await;
-            return None;
+            return Begun::Gone;
         };
         self.telemetry.of(key.namespace()).loads.up();
-        Some(Refresh { lease_key, lease, head, companion, sent })
+        Begun::Right(Refresh { lease_key, lease, head, companion, sent })
     }
 
     /// Stores what was loaded over the version that was to be refreshed, and gives the right back; whether that version
@@ -79,20 +89,19 @@ impl Cache {
             true => (encode(key, loaded.kind, SCHEMA, etag, &loaded.payload), loaded.ttl_ms),
             false => (encode(key, Kind::Hold, SCHEMA, etag, b""), REMOVED_MS),
         };
-        let mut ops = Vec::with_capacity(3);
+        let mut replaced = false;
         if self.believed(subject) {
+            let mut ops = Vec::with_capacity(2);
             if let (Some(companion), Some((_, bytes))) = (subject.companion(), right.companion) {
                 // The same bytes again: only its end moves.
                 let (expected, value) = (bytes.clone(), bytes);
                 ops.push(Op::Swap { key: companion.clone(), expected, value, ttl_ms: COMPANION_MS });
             }
             ops.push(Op::Replace { key: key.clone(), head: right.head, value, ttl_ms });
+            replaced = matches!(self.exec(ops).await.pop(), Some(Ok(Reply::Done(true))));
         }
-        // After it: whoever waits for the right to go shall find what was stored.
-        ops.push(Op::Release { key: right.lease_key, expected: right.lease });
-        let mut replies = self.exec(ops).await;
-        replies.pop();
-        let replaced = matches!(replies.pop(), Some(Ok(Reply::Done(true))));
+        // Only now, and the two may lie on different nodes: whoever gets the right next must find what was stored.
+        self.exec(vec![Op::Release { key: right.lease_key, expected: right.lease }]).await;
         let stats = self.telemetry.of(key.namespace());
         if replaced && storable {
             stats.fills.up();

@@ -17,7 +17,7 @@ use crate::base::key::Key;
 use crate::base::{jitter, limits};
 use crate::cache::Found;
 use crate::cache::policy::Subject;
-use crate::cache::refresh::Refresh;
+use crate::cache::refresh::{Begun, Refresh};
 use crate::datasource::{ResultSubject, Wish};
 use crate::store::Op;
 
@@ -143,15 +143,19 @@ impl Core {
         let RefreshRequest { source, hash, ttl_ms, wish, etag, env } = asked;
         let subject = self.result(&source, &hash, ttl_ms, wish)?;
         let room = self.refreshes.room.clone().try_acquire_owned().ok();
-        let right = match room.is_some() && !self.closing() {
+        let begun = match room.is_some() && !self.closing() {
             true => self.cache.begin_refresh(&subject, etag).await,
-            false => None,
+            false => Begun::Taken,
         };
         let now = self.cache.clock.now_ms();
         let key = subject.key().clone();
-        let (Some(right), Some(room)) = (right, room) else {
-            self.refreshes.marks.lock().set(&key, Some(now + limits::REFRESH_AGAIN_MS));
-            return Ok(Outcome::Nothing);
+        let (right, room) = match (begun, room) {
+            (Begun::Right(right), Some(room)) => (right, room),
+            (begun, _) => {
+                let again = (!matches!(begun, Begun::Gone)).then_some(now + limits::REFRESH_AGAIN_MS);
+                self.refreshes.marks.lock().set(&key, again);
+                return Ok(Outcome::Nothing);
+            }
         };
         let number = self.next_lead.fetch_add(1, Ordering::SeqCst) + 1;
         let longest_ms = subject.longest_load_ms(&self.cache.times);
