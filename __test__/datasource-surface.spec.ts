@@ -25,7 +25,7 @@ const { BcosCacheError } = load('./dist/errors.js') as {
   BcosCacheError: new (code: ErrorCode, text: string) => Error;
 };
 
-const [LEAD, LOADER_FAILED, AGED] = [-1, -2, -3];
+const [LEAD, LOADER_FAILED, AGED] = [-1, -2, -5];
 const TEXT = JSON.stringify({ cached_at: 'a', expires_at: 'b', data: [1], query_time_ms: 7 });
 
 /** Plays the native side: every call answers what is next in line for it. */

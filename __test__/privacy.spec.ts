@@ -333,7 +333,7 @@ describe('the store', () => {
     const names = new Set((await everything()).map(([key]) => key.split(':')[0]));
     const authentication = ['user_basic', 'user_email', 'token_bl', 'jwt_payload', 'jwt_user'];
     const authorization = ['user_context', 'role_perms', 'org_tree', 'rbac_epoch'];
-    const others = ['ratelimit', 'datasource', 'datasource_gen', 'cache'];
+    const others = ['ratelimit', 'datasource', 'datasource_gen', 'cache', 'warming'];
     expect(names).toEqual(new Set([...authentication, ...authorization, ...others]));
     expect(
       (await everything()).some(([key, value]) => key.startsWith('user_context:') && value.includes(address)),
