@@ -325,7 +325,9 @@ export function calling(engine: Engine, options: CallOptions): Engine {
       return (...given: unknown[]): unknown => {
         if (!asynchronous.has(name)) return method.apply(target, given);
         // What the table calls with options of its own keeps them.
-        const mine = { getCachedUserContext: 2, applyRateLimit: 3 }[name as string];
+        const mine = { getCachedUserContext: 2, applyRateLimit: 3, queryDataSourceWithCache: 5 }[
+          name as string
+        ];
         const own = given.length === mine ? (given.pop() as object) : {};
         // The flag in front of its options may be left out.
         if (name === 'queryDataSourceWithCache') given.length = 4;

@@ -164,6 +164,17 @@ impl Cache {
         tokio::time::timeout(Duration::from_millis(left.clamp(1, PATIENCE_MS)), replayed).await.is_ok()
     }
 
+    /// A mark that the store has now is still what this process knows best, until the store is in service: a revoked
+    /// token must not count in between.
+    fn keep_mark(&self, key: &Key, effect: &Effect) {
+        let Effect::Mark { payload, ttl_ms } = effect else { return };
+        if key.namespace() == Namespace::TokenBlacklist {
+            let now_ms = self.clock.now_ms();
+            let value = (Kind::Value, 0, payload.clone());
+            self.near.insert(key, self.near.epoch(key), value, now_ms, now_ms + ttl_ms);
+        }
+    }
+
     /// What tells everybody that something about these keys changed.
     pub fn announcement<'a>(&self, keys: impl Iterator<Item = &'a Key>) -> Bytes {
         let mut message = self.keys.channel().into_bytes();
@@ -187,6 +198,7 @@ impl Cache {
                 match reply {
                     Ok(_) => {
                         self.void_here(key);
+                        self.keep_mark(key, effect);
                         self.pending.done(key, *ticket);
                         self.acknowledged.push(self.clock.now_ms(), key, effect);
                     }
@@ -196,5 +208,31 @@ impl Cache {
         }
         self.changed.notify_waiters();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::token::{self, TokenSubject};
+    use crate::base::clock::Clock;
+    use crate::cache::policy::Subject;
+    use crate::config;
+    use crate::engine::Core;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_revocation_that_was_replayed_counts_before_the_store_is_in_service() {
+        let settings = config::load(&[("CACHE_STORE".into(), "embedded".into())], &serde_json::json!({}));
+        let handle = tokio::runtime::Handle::current();
+        let core = Core::simulated(settings.expect("settings"), Clock::fake(1), &handle).expect("a core");
+        let cache = &core.cache;
+        // No guard runs: the store does not come into service.
+        let subject = TokenSubject::new(&cache.keys, "t").expect("a subject");
+        let done = cache.invalidate(vec![(subject.key().clone(), token::mark())]).await.expect("room");
+        assert!(done.queued && cache.pending.contains(subject.key()));
+        cache.replay().await.expect("a store that answers");
+        assert!(cache.pending.is_empty() && !cache.available());
+        let near = cache.near.get(subject.key(), cache.clock.now_ms()).expect("what this process knows");
+        assert!(token::revoked(&near.payload));
     }
 }
