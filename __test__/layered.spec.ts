@@ -514,6 +514,29 @@ describe.each(stores)('$name', (kind) => {
       expect(everybody.state.view).toBe(0);
     });
 
+    it('are confirmed on every read, also where near copies need not be', async () => {
+      if (!kind.shared) return;
+      const near = { cache: { mode: 'bounded', maxAgeMs: 60_000 } } as const;
+      const bounded = engines.start(store.options, { near });
+      await bounded.getHealth();
+      const { definition, here } = scopedCache();
+      const cache = bounded.createLayeredCache<{ at: number }>(definition);
+      for (let round = 1; round <= 20; round += 1) {
+        expect((await cache.get({ scopeKey: 'a' })).at).toBe(round);
+        expect((await cache.get({ scopeKey: 'a' })).at).toBe(round);
+        await here.refresh();
+      }
+    });
+
+    it('are counted and removed by a pattern like every other value', async () => {
+      if (!kind.caches) return;
+      const { definition, here, asked } = scopedCache();
+      for (const scopeKey of ['a', 'b']) await here.get({ scopeKey });
+      expect(await engine.redisCacheService.delPattern(`${definition.key}:*`)).toBe(2);
+      await here.get({ scopeKey: 'a' });
+      expect(asked).toHaveLength(3);
+    });
+
     it('are void one by one or all at once', async () => {
       if (!kind.caches) return;
       const { here, there, asked } = scopedCache();
