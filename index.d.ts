@@ -425,12 +425,14 @@ export interface EngineOptions {
         readonly maxAgeSeconds?: number | undefined;
         /**
          * For each group of the metrics, at most 50, a query of one row: what answers when the view cannot. They run
-         * as parts of one statement, in one snapshot.
+         * as parts of one statement, in one snapshot. A group is named as its column of the view, and neither
+         * `performance` nor `degraded` nor `degradedReason`.
          */
         readonly queries: { readonly [group: string]: string };
         /**
          * The column of the view that says whose row it is, for a dashboard that is not the same for everybody. Every
-         * call then needs a `scopeKey`, and every query must use `$1`, which is that text.
+         * call then needs a `scopeKey`, which is compared with the column as text, and every query must use it as `$1`,
+         * which is text as well.
          */
         readonly scopeColumn?: string | undefined;
         /** 100 to 540000, default 60000. Longest refresh of the view, waiting for its turn included. */

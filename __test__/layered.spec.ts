@@ -342,6 +342,18 @@ describe.each(stores)('$name', (kind) => {
     });
   });
 
+  it('layers that were too slow for one are not asked again by each who waited', async () => {
+    let asked = 0;
+    const hang = { name: 'view', timeoutMs: 60, load: () => new Promise<Figures>(() => void (asked += 1)) };
+    const cache = engine.createLayeredCache<Figures>({ key: randomUUID(), ttl: 60, layers: [hang] });
+    for (const ended of await Promise.all(Array.from({ length: 8 }, () => outcome(cache.get())))) {
+      expect(ended).toMatchObject({
+        error: { code: 'E_DEADLINE', message: expect.stringContaining('no layer answered') },
+      });
+    }
+    expect(asked).toBe(1);
+  });
+
   describe('placeholders', () => {
     const failing = (more: Partial<LayeredDefinition<Figures>> = {}) => {
       const state = { fails: true, asked: 0 };

@@ -26,6 +26,8 @@ const FIELDS: [&str; 9] = [
     "scopeColumn",
     "refreshTimeoutMs",
 ];
+/// What an answer says of itself, beside its groups.
+const TAKEN: [&str; 3] = ["performance", "degraded", "degradedReason"];
 const KEY: &str = "dashboard:metrics:v3";
 const TTL_S: f64 = 60.0;
 /// 30 days, as every value of the application.
@@ -183,6 +185,11 @@ impl Fields<'_> {
         let path = format!("dashboard.queries.{group}");
         // A column of the view has this name.
         identifier(&path, &Json::from(group), self.errors)?;
+        if TAKEN.contains(&group) {
+            let accepted = format!("a name other than {}", one_of(&TAKEN));
+            self.refuse(path, None, accepted, "");
+            return None;
+        }
         let text =
             json.as_str().map(|text| text.trim_end_matches(|end: char| end == ';' || end.is_whitespace()));
         let fits =
@@ -319,6 +326,12 @@ mod tests {
             (
                 with("queries", json!({ "a b": "SELECT 1" })),
                 format!("option dashboard.queries.a b=\"a b\" is not accepted: {identifier}."),
+            ),
+            (
+                with("queries", json!({ "performance": "SELECT 1" })),
+                "option dashboard.queries.performance is not accepted: a name other than performance, degraded or \
+                 degradedReason."
+                    .into(),
             ),
             (
                 with("queries", json!({ "a": " ; " })),
