@@ -983,7 +983,7 @@ export interface StoreHealth {
   readonly since: string;
   /** Invalidations waiting for the store to return. */
   readonly pendingInvalidations: number;
-  /** The channel that carries invalidations; `off` when no near cache needs it. */
+  /** The channel that carries invalidations and tells who is there; `off` without a store. */
   readonly subscription: 'off' | 'healthy' | 'unhealthy';
 }
 
@@ -2008,12 +2008,16 @@ export interface RateLimitCheck {
  * - Limits up to 1,000 are exact to the millisecond. Larger ones count an admission up to a twentieth of the window
  *   too long, hence never admit too much, and take less than 600 bytes.
  * - Calls of one turn travel in one round trip, those of one limit as one evaluation, in their order. A denied
- *   identifier costs no command until `retryAfterMs` is over.
+ *   identifier costs no command until `retryAfterMs` is over, or one a second where the user of the store may not
+ *   SUBSCRIBE.
  * - While the store is away each process goes on within its share of the limit, counts what it knows of the others
  *   until it is over, and tells the store what it admitted before the store is believed again. In any window at most
- *   the limit and once more the larger of the limit and the number of processes is admitted; a process that was
- *   started during the outage knows of no other and takes the whole limit. A server that comes back empty, or evicts
- *   keys, has forgotten what it admitted, and a process remembers the 65,536 identifiers it was asked for last.
+ *   the limit and once more the larger of the limit and the number of processes is admitted.
+ * - Exceptions. A process that was started during the outage, or whose user of the store may not SUBSCRIBE, knows of no
+ *   other and takes the whole limit. A server that comes back empty, or evicts keys, has forgotten what it admitted: up
+ *   to the limit once more for each time. A failover forgets what was not replicated, a server clock that jumps forward
+ *   by d makes a window d shorter, and a process remembers the 65,536 identifiers it was asked for last, in at most
+ *   64 MiB.
  * - A check is never sent twice. When its answer is lost this process decides, and it may count twice, never not at
  *   all.
  *
@@ -2073,7 +2077,8 @@ export function checkGlobalRateLimit(
  * On one server, and on a cluster for limits of one `identifier`, that is one atomic command. Limits of different
  * identifiers lie on different nodes of a cluster: they are charged in one round trip, and when one denies, the
  * others are given back what they charged before this resolves. In between they may deny somebody else; should the
- * store fail in that moment they stay charged. (here)
+ * store fail in that moment they stay charged. Calls with several limits are not joined: each is a command of its own,
+ * in the same round trip. (here)
  */
 export function checkRateLimits(
   limits: readonly RateLimitCheck[],

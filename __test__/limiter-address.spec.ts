@@ -3,6 +3,7 @@
  * random chains with random lies in front of them, each from one number. Not how often that address may call.
  */
 import { describe, expect, it } from 'vitest';
+import { createEngine } from '../index.js';
 import { InvalidArgumentError } from '../lib/errors.js';
 import {
   getRateLimitKey,
@@ -646,3 +647,63 @@ function withLie(random: Random, written: string[]): string | string[] {
   const chain = written.join(random.of([',', ', ', ' ,\t']));
   return random.upTo(4) === 0 ? chain : `${lie(random)}${random.of([',', ', '])}${chain}`;
 }
+
+describe('a list in the configuration', () => {
+  const blocks = [
+    ...[
+      '10.0.0.1',
+      '10.0.0.0/8',
+      '0.0.0.0/1',
+      '10.0.0.0/32',
+      '2001:db8::1',
+      '2001:db8::/32',
+      '::/1',
+      '::1/128',
+    ],
+    ...['::ffff:10.0.0.1', '::ffff:10.0.0.0/104', '::ffff:0:0/97', '::ffff:0:0/95', '64:ff9b::a00:0/104'],
+    ...['64:ff9b::/95', '64:ff9b:1::/96', '2001:db8::192.0.2.1/96', '::/96', '::ffff:0:0:0/96'],
+    ...[
+      '0.0.0.0/0',
+      '::/0',
+      '10.0.0.0/08',
+      '10.0.0.0/',
+      '10.0.0.0/33',
+      '::1/129',
+      '::ffff:0:0/96',
+      '64:ff9b::/96',
+    ],
+    ...[
+      '10.0.0/8',
+      '010.0.0.1',
+      '10.0.0.0/8/8',
+      '10.0.0.0/1e1',
+      '10.0.0.0/+8',
+      'fe80::1%eth0',
+      'proxy',
+      '10.0.0.1:80',
+    ],
+  ];
+  const accepts = (play: () => unknown): boolean => {
+    try {
+      play();
+      return true;
+    } catch (error) {
+      expect(['E_CONFIG', 'E_INVALID_ARGUMENT']).toContain((error as { code?: string }).code);
+      return false;
+    }
+  };
+
+  it('is refused at the start exactly when it is refused at a request', async () => {
+    const refused: string[] = [];
+    for (const block of blocks) {
+      const asked = accepts(() => key('203.0.113.7', { trustedProxies: [block] }));
+      const started = accepts(() => {
+        const engine = createEngine({ cacheStore: 'none', rateLimitTrustedProxies: `10.9.9.9,${block}` });
+        void engine.close();
+      });
+      expect({ block, started }).toEqual({ block, started: asked });
+      if (!started) refused.push(block);
+    }
+    expect(refused.length).toBe(16);
+  });
+});

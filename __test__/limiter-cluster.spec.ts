@@ -19,8 +19,18 @@ import {
 } from './servers/index.mjs';
 import { Engines, until } from './support/engines.js';
 import { LimiterCommands } from './support/limiter-commands.js';
-import { acquainted, allowed, counted, LONG_SECONDS, limitKey, limitOf } from './support/limiter-engines.js';
+import {
+  acquainted,
+  allowed,
+  counted,
+  inTurns,
+  LONG_SECONDS,
+  limitKey,
+  limitOf,
+} from './support/limiter-engines.js';
+import { checksOf, costOf, type Lane, reportsOf, worst } from './support/limiter-judge.js';
 import { reaching } from './support/outage.js';
+import { Peer } from './support/processes.js';
 import { rounds } from './support/rounds.js';
 import { optionsOf } from './support/stores.js';
 
@@ -118,6 +128,30 @@ describe('on a cluster', () => {
       expect(other.allowed).toBe(false);
       const rest = await both[1].checkRateLimit(wide.type, wide.identifier, 10, LONG_SECONDS, { cost: 7 });
       expect(rest).toMatchObject({ allowed: true, remaining: 0 });
+    }
+  });
+
+  it('what is given back makes nobody forget what it admitted itself', async () => {
+    const [wide, narrow] = [
+      limitOf('wide', await identifierOn(0), 10),
+      limitOf('narrow', await identifierOn(1), 1),
+    ];
+    const [first, second] = both;
+    expect(allowed(await inTurns([first], 5, wide))).toBe(5);
+    expect(allowed(await inTurns([first], 1, narrow))).toBe(1);
+    // It does not know yet that one of them is used up, so the other is charged and given back.
+    expect((await second.checkRateLimits([wide, narrow])).allowed).toBe(false);
+    expect(second.getMetrics().limiter.refunded).toBe(1);
+    // The announcement arrives.
+    await sleep(200);
+    await Promise.all(cluster.nodes.map((node) => node.pause()));
+    try {
+      // Half of it is its share, and that it has had.
+      expect(allowed(await inTurns([first], 5, wide))).toBe(0);
+      expect(allowed(await inTurns([second], 6, wide))).toBe(5);
+    } finally {
+      await Promise.all(cluster.nodes.map((node) => node.resume()));
+      await cluster.ready();
     }
   });
 
@@ -330,6 +364,88 @@ describe('on a cluster', () => {
   );
 });
 
+describe('four processes on a cluster whose masters change', () => {
+  const PROCESSES = 4;
+  let cluster: Cluster;
+  let peers: Peer[] = [];
+
+  beforeAll(async () => {
+    cluster = await startCluster();
+    const options = { ...optionsOf(cluster.env), cacheDeadlineMs: 500, cacheConnectTimeoutMs: 1_000 };
+    const task = { options, storePort: 0, startNs: process.hrtime.bigint() };
+    peers = Array.from({ length: PROCESSES }, () => new Peer('limiter-worker.mjs', task));
+    await Promise.all(peers.map((peer) => peer.next('ready')));
+  });
+  afterAll(async () => {
+    await Promise.all(peers.map((peer) => peer.kill()));
+    await cluster?.stop();
+  });
+
+  /** All of them at once: whether each says so. */
+  const everywhere = (what: string, holds: (one: { instances: number; degraded: boolean }) => boolean) =>
+    until(
+      what,
+      async () => {
+        const told = await Promise.all(peers.map((peer) => peer.ask({ kind: 'health' })));
+        return told.every((one) => holds(one as unknown as { instances: number; degraded: boolean }));
+      },
+      10_000,
+    );
+
+  /**
+   * Windows are shorter than it takes until a replica has taken over, so what it may have missed no longer counts. Each lane
+   * belongs to one of three nodes, whoever it is.
+   */
+  it('admit within the bound through a graceful failover and a killed master', async () => {
+    const shapes = [
+      { limit: 10, windowMs: 300, mostCost: 1, burst: 6, pauseMs: 60 },
+      { limit: 100, windowMs: 400, mostCost: 3, burst: 40, pauseMs: 100 },
+      { limit: 1_500, windowMs: 500, mostCost: 3, burst: 200, pauseMs: 100 },
+    ];
+    /** An identifier in this third of all slots. */
+    const identifierIn = (third: number): string => {
+      for (let n = 0; ; n += 1) {
+        const identifier = `lane-${n}`;
+        if (Math.floor((keySlot(identifier) * 3) / 16_384) === third) return identifier;
+      }
+    };
+    const lanes: Lane[] = [0, 1, 2].flatMap((third) =>
+      shapes.map((shape) => ({ type: `of-${shape.limit}`, identifier: identifierIn(third), ...shape })),
+    );
+    await everywhere('they have heard of each other', ({ instances }) => instances === PROCESSES);
+    for (const peer of peers) peer.send({ kind: 'run', lanes, naive: false, requests: Infinity });
+    const reports = reportsOf(peers);
+    await sleep(rounds(1_500, 700));
+    await cluster.failover(1);
+    await sleep(rounds(1_500, 700));
+    const killed = await cluster.killMaster(2);
+    await cluster.ready();
+    await everywhere('the store counts again', ({ degraded }) => !degraded);
+    await sleep(rounds(1_500, 700));
+    for (const peer of peers) peer.send({ kind: 'stop' });
+    const told = await reports;
+    expect(told.map(({ errors }) => errors)).toEqual(peers.map(() => ({})));
+    const figures = lanes.map(({ limit, windowMs }, at) => {
+      const admitted = checksOf(told, at).filter(({ allowed }) => allowed);
+      const through = admitted.filter(({ degraded }) => !degraded);
+      return {
+        ...{ limit, bound: limit + Math.max(limit, PROCESSES), admitted: costOf(admitted) },
+        ...{ worst: worst(admitted, windowMs), through: worst(through, windowMs) },
+        without: admitted.length - through.length,
+      };
+    });
+    console.info(`limiter, four processes, a failover and a killed master: ${JSON.stringify(figures)}`);
+    for (const { limit, bound, worst: most, through } of figures) {
+      expect(through).toBeLessThanOrEqual(limit);
+      expect(through).toBeGreaterThan(limit - 3);
+      expect(most).toBeLessThanOrEqual(bound);
+    }
+    expect(sum(figures.map(({ without }) => without))).toBeGreaterThan(0);
+    await killed.restart();
+    await cluster.ready();
+  });
+});
+
 describe('under the rules of a serverless offering', () => {
   let store: Server;
   let proxy: FaultProxy;
@@ -426,6 +542,13 @@ describe('under the rules of a serverless offering', () => {
   it('told that it is one server, an engine finds out that keys must not be mixed', async () => {
     const plain = engines.start(reaching(proxy), { redisMode: 'standalone', cacheDeadlineMs: 2_000 });
     await counted(plain);
+    // Checks that were to travel together are refused as a whole, and sent again one by one: nobody notices.
+    const apart = await Promise.all(
+      Array.from({ length: 30 }, (_, at) =>
+        plain.checkRateLimit('apart', randomUUID(), 5 + (at % 2) * 5_000, 60),
+      ),
+    );
+    for (const one of apart) expect(one).toMatchObject({ allowed: true, degraded: false, current: 1 });
     const limits = [limitOf('first', randomUUID(), 5), limitOf('second', randomUUID(), 2)];
     const told: RateLimitResult[] = [];
     // The first one is refused and decided here; once the store knows of it, it is asked limit by limit.

@@ -285,6 +285,8 @@ describe('two engines and a store that refuses', () => {
       const health = await Promise.all(both.map((engine) => engine.getHealth()));
       await sleep(SILENCE_MS);
       const later = await inTurns(both, LIMIT, limitOf('refused', randomUUID(), LIMIT));
+      const reasons = await Promise.all(both.map(async (one) => (await one.getHealth()).limiter.reason));
+      for (const reason of reasons) expect(reason).toContain('does not take rate limits');
       for (const one of [...atOnce, ...later]) expect(one.degraded).toBe(true);
       expect({ atOnce: allowed(atOnce), later: allowed(later) }).toEqual({ atOnce: LIMIT, later: LIMIT });
       for (const { limiter } of health) {

@@ -204,6 +204,31 @@ describe.each(stores)('$name', (kind) => {
     expect(limiter().joined - before.joined).toBeGreaterThan(60);
   });
 
+  it('checks of many limits in one turn are each their own, of either form, at any cost', async () => {
+    // More than one script call takes, some of them of an identifier that was asked before, used up or blocked.
+    const whose = Array.from({ length: 150 }, (_, at) => ({
+      ...{ id: randomUUID(), limit: at % 3 === 0 ? 4_000 : 4, used: 0, blocked: at % 50 === 49 },
+    }));
+    for (const { id, limit, blocked } of whose)
+      if (blocked && kind.caches) await engine.blockRateLimit('many', id, limit, 60, 30);
+    for (let turn = 0; turn < 4; turn += 1) {
+      const asked = whose.filter((_, at) => (at + turn) % 5 > 0);
+      const unit = (limit: number) => (limit / 4) * (1 + (turn % 2));
+      const told = await Promise.all(
+        asked.map(({ id, limit }, at) =>
+          (at % 2 ? engine : other).checkRateLimit('many', id, limit, 60, { cost: unit(limit) }),
+        ),
+      );
+      for (const [at, one] of asked.entries()) {
+        const allowed = one.used + unit(one.limit) <= one.limit && !(one.blocked && kind.caches);
+        if (allowed) one.used += unit(one.limit);
+        const remaining = one.blocked && kind.caches ? 0 : one.limit - one.used;
+        expect(told[at]).toMatchObject({ allowed, remaining, degraded: !kind.caches });
+        expect((told[at] as RateLimitResult).retryAfterMs > 0).toBe(!allowed);
+      }
+    }
+  });
+
   describe('several at once', () => {
     const both = (id: string, who = id) => [
       { type: 'wide', identifier: id, limit: 10, windowSeconds: 60 },

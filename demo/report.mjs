@@ -225,9 +225,7 @@ function limitLines(limits, { line, bold, rule }) {
   }
   lines.push(rule);
   if (limits.engines === 1) {
-    lines.push(
-      ...wrap('one engine      ', 'the embedded store is not shared, and there is no Valkey on this machine'),
-    );
+    lines.push(...wrap('one engine      ', `the embedded store is not shared. ${limits.alone}`));
   } else if (outage.skipped !== undefined) {
     lines.push(...wrap('outage          ', `not played: ${outage.skipped}`));
   }

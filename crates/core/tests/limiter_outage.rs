@@ -55,7 +55,7 @@ impl World {
         let most = *rng.choice(&[1, 3, 10, 50, RING_MOST + 500]).expect("not empty");
         let ids: Vec<u64> = (0..rng.u64(1..6)).map(|id| id * 7).collect();
         let instance = |id: &u64| Instance {
-            locals: Locals::new(8),
+            locals: Locals::new(8, 1 << 20),
             peers: Peers::among(*id, ids.iter().copied()),
             connected: true,
             trusts: true,
@@ -121,7 +121,7 @@ impl World {
                         apply(&mut self.store, &unsent.limit, &action, self.now);
                     }
                     if !arrives || !answered {
-                        instance.locals.put_back(unsent);
+                        instance.locals.put_back(unsent, self.now);
                     }
                 }
             }
@@ -144,7 +144,8 @@ impl World {
                 if done.runs[0].admitted > 0 {
                     self.through.push((self.now, u64::from(cost)));
                 }
-                instance.locals.of(&self.key, &self.limit).heard(&self.limit, &runs, &done, self.now);
+                let (limit, now) = (self.limit, self.now);
+                instance.locals.with(&self.key, &limit, now, |local| local.heard(&limit, &runs, &done, now));
                 return;
             }
             // Nobody knows whether it was charged. It is not sent again.

@@ -55,8 +55,10 @@ pub const PROBE_CAP_MS: u64 = 500;
 
 /// A subscription without a message (own heartbeat included) for this long is not healthy.
 pub const SUBSCRIPTION_SILENCE_MS: u64 = 1_500;
-/// Heartbeat interval on the invalidation channel while somebody listens.
+/// Heartbeat interval on the invalidation channel.
 pub const SUBSCRIPTION_HEARTBEAT_MS: u64 = 400;
+/// Pause before a subscription that the user has no right to is tried again: a right is granted by a person.
+pub const SUBSCRIPTION_REFUSED_MS: u64 = 2_000;
 
 /// Batches in flight towards the store at once. Few, so that requests gather while they travel: with 64,
 /// 100 concurrent callers ended up in batches of 6 and half the time went into system calls.
@@ -80,6 +82,9 @@ pub const LIMIT_DENIALS: usize = 65_536;
 /// Rate limits that an instance remembers for the time without a store. Beyond it those go that were not asked for
 /// lately; they start anew when the store goes away.
 pub const LIMIT_KEYS: usize = 65_536;
+/// What they may take together, which is a hundred admissions of each: 6 bytes an admission, some 300 a key. A full
+/// limit of 1,000 is 6 KB, so without this bound an attack from many addresses would take 450 MB.
+pub const LIMIT_BYTES: usize = 64 << 20;
 /// Moments of admissions that one pipeline tells the store about: at some ten microseconds each well within a deadline.
 pub const LIMIT_MOMENTS: usize = 1_000;
 /// Other instances that are counted: more than any deployment of one application.
@@ -134,3 +139,7 @@ pub const WARM_LEASE_MS: u64 = 10_000;
 pub const WARM_REST_MS: u64 = 30_000;
 /// Ended warm-ups whose outcome is kept for whoever asks late.
 pub const WARM_ENDED: usize = 16;
+
+/// Checks of one script call: nobody else is served meanwhile, and three microseconds each are what some plain commands
+/// take. Most of what is saved is saved by a dozen.
+pub const LIMITS_EACH: usize = 64;

@@ -14,6 +14,7 @@ use crate::limiter::Unsent;
 use crate::store::valkey::Listener;
 use crate::store::{Op, Probed, Store, StoreError};
 
+use super::invalidate::GIVEN_BACK;
 use super::service::Cache;
 
 /// Pause between two tries to replay while the store is in service but refuses a write.
@@ -40,6 +41,7 @@ impl Cache {
                             self.store_failed(&error);
                         } else {
                             self.moments.refused(&error, self.clock.now_ms());
+                            self.limits.refused();
                             self.pause(RETRY_MS).await;
                             self.beat_between().await;
                         }
@@ -85,6 +87,7 @@ impl Cache {
                 self.settled.store(true, Ordering::SeqCst);
                 tracing::info!(component = "store", mode = self.store.mode(), "the store is in service");
                 self.changed.notify_waiters();
+                self.send_beat().await;
             }
             Err(error) => {
                 tracing::debug!(component = "store", reason = ?error, "the store does not answer yet");
@@ -120,7 +123,7 @@ impl Cache {
                 match reply {
                     Ok(_) => self.telemetry.limits_told.up(),
                     Err(error) => {
-                        self.limits.put_back(one);
+                        self.limits.put_back(one, now);
                         failed = Some(error);
                     }
                 }
@@ -140,24 +143,44 @@ impl Cache {
 
     /// Heartbeats go on while the store refuses what it is sent again and again.
     async fn beat_between(&self) {
-        let now = self.clock.now_ms();
-        let due =
-            now.saturating_sub(self.beaten_ms.load(Ordering::Relaxed)) >= limits::SUBSCRIPTION_HEARTBEAT_MS;
-        if due && self.listens() && self.available() {
-            self.beaten_ms.store(now, Ordering::Relaxed);
-            let _ = self.exec(vec![Op::Announce(self.heartbeat())]).await;
+        let due = self.beaten_ms.load(Ordering::Relaxed) + limits::SUBSCRIPTION_HEARTBEAT_MS;
+        if self.clock.now_ms() >= due && self.available() {
+            self.send_beat().await;
+        }
+    }
+
+    /// Tells the others that this instance is there, and itself that announcements arrive. From the first connection on,
+    /// whoever limits or not: an outage may begin before an instance has checked its first limit, and then it has to
+    /// know its share. Not counted: nobody asked for it.
+    async fn send_beat(&self) {
+        if !self.is_shared() {
+            return;
+        }
+        self.beaten_ms.store(self.clock.now_ms(), Ordering::Relaxed);
+        for reply in self.store.exec(vec![Op::Announce(self.heartbeat())]).await {
+            match reply {
+                Err(error) if error.opens_breaker() => self.store_failed(&error),
+                // Where copies are served unasked, nobody would hear of what others change.
+                Err(error) if self.serves_unasked() => self.moments.refused(&error, self.clock.now_ms()),
+                // Elsewhere a user without the right to publish is told so when it invalidates something.
+                _ => {}
+            }
         }
     }
 
     async fn idle(&self) {
-        let limit = if self.listens() { limits::SUBSCRIPTION_HEARTBEAT_MS } else { IDLE_PROBE_MS };
+        let limit = if self.is_shared() { limits::SUBSCRIPTION_HEARTBEAT_MS } else { IDLE_PROBE_MS };
         let woken = tokio::time::timeout(Duration::from_millis(limit), self.wake.notified()).await.is_ok();
         if woken || !self.available() {
             return;
         }
-        if self.listens() {
-            let _ = self.exec(vec![Op::Announce(self.heartbeat())]).await;
-        } else if !self.store.answers().await {
+        self.send_beat().await;
+        let now = self.clock.now_ms();
+        if now < self.probed_ms.load(Ordering::Relaxed) + IDLE_PROBE_MS || !self.available() {
+            return;
+        }
+        self.probed_ms.store(now, Ordering::Relaxed);
+        if !self.store.answers().await {
             // Not connected anew here: what comes back may be another server, and is recovered, not believed.
             self.store_failed(&StoreError::Unavailable("the store does not answer a probe".into()));
         }
@@ -208,6 +231,9 @@ impl Listener for Cache {
         for line in payload.split(|byte| *byte == b'\n') {
             if let Some(key) = self.keys.parse(line) {
                 self.void_here(&key);
+            } else if let Some(key) = line.strip_prefix(&GIVEN_BACK[1..]).and_then(|key| self.keys.parse(key))
+            {
+                self.limits.forget_denial(&key);
             } else if let Some((instance, ms)) = Self::beat(line) {
                 self.limits.heard_of(instance, self.clock.now_ms());
                 if instance != self.instance {

@@ -22,6 +22,9 @@ use super::service::Cache;
 /// Longest time an invalidation waits for a store that failed only just now.
 const PATIENCE_MS: u64 = 500;
 
+/// What stands before a key to which something was given back, and never before another one: keys are printable.
+pub(super) const GIVEN_BACK: &[u8] = b"\n\x02";
+
 /// What an invalidation leaves behind.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
@@ -177,9 +180,18 @@ impl Cache {
 
     /// What tells everybody that something about these keys changed.
     pub fn announcement<'a>(&self, keys: impl Iterator<Item = &'a Key>) -> Bytes {
+        self.message(b"\n", keys)
+    }
+
+    /// What tells everybody that something was given back to these limits.
+    pub fn given_back<'a>(&self, keys: impl Iterator<Item = &'a Key>) -> Bytes {
+        self.message(GIVEN_BACK, keys)
+    }
+
+    fn message<'a>(&self, before_each: &[u8], keys: impl Iterator<Item = &'a Key>) -> Bytes {
         let mut message = self.keys.channel().into_bytes();
         for key in keys {
-            message.push(b'\n');
+            message.extend_from_slice(before_each);
             message.extend_from_slice(key.bytes());
         }
         message.into()
@@ -213,7 +225,6 @@ impl Cache {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::auth::token::{self, TokenSubject};
     use crate::base::clock::Clock;
     use crate::cache::policy::Subject;

@@ -70,12 +70,12 @@ pub struct Cache {
     /// Own heartbeats sent up to here prove nothing: the store failed or returned since, and what was announced
     /// meanwhile may still be on its way behind them.
     pub(super) beats_from_ms: AtomicU64,
-    /// When the guard sent a heartbeat although it had something else to do.
+    /// When the guard sent a heartbeat, and when it looked whether every node answers.
     pub(super) beaten_ms: AtomicU64,
+    /// See `beaten_ms`.
+    pub(super) probed_ms: AtomicU64,
     /// Somebody asked for answers without a round trip although no namespace is configured so.
     pub(super) wants: AtomicBool,
-    /// Woken when the first such call comes.
-    pub(super) wanted: Notify,
     /// What is voided whenever the store comes back: it may be another server, which never heard of the last
     /// invalidations.
     returns: Vec<(Key, Effect)>,
@@ -125,8 +125,8 @@ impl Cache {
             heard_ms: AtomicU64::new(0),
             beats_from_ms: AtomicU64::new(0),
             beaten_ms: AtomicU64::new(0),
+            probed_ms: AtomicU64::new(0),
             wants: AtomicBool::new(false),
-            wanted: Notify::new(),
             returns: Vec::new(),
             served: AtomicBool::new(false),
             other: AtomicBool::new(false),
@@ -157,29 +157,24 @@ impl Cache {
         self.modes.iter().any(|mode| matches!(mode, NearMode::Bounded { .. }))
     }
 
-    /// Whether anybody relies on announcements.
+    /// Whether anybody relies on announcements for entries.
     pub fn listens(&self) -> bool {
         self.wants.load(Ordering::Relaxed) || self.serves_unasked()
     }
 
-    /// From now on announcements are listened to.
+    /// From now on what is needed to answer entries without asking is kept.
     pub fn want_announcements(&self) {
-        if !self.wants.swap(true, Ordering::Relaxed) {
-            self.wanted.notify_one();
-            self.wake.notify_one();
-        }
+        self.wants.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether other instances may share the store, and are told that this one is there.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.store, Store::Valkey(_))
     }
 
     /// The store is to be told something although it is in service.
     pub fn wake_guard(&self) {
         self.wake.notify_one();
-    }
-
-    /// Waits until somebody relies on announcements.
-    pub async fn announcements_wanted(&self) {
-        while !self.listens() {
-            self.wanted.notified().await;
-        }
     }
 
     /// What must be sent again before a store that was away is believed: another server may answer in its

@@ -5,7 +5,7 @@
 //! Invariant: a name is in here with a limit that can be enforced, or it does not exist.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use serde_json::{Map, Value as Json, json};
 
@@ -93,17 +93,26 @@ pub(crate) fn parse_proxies(text: &str) -> Result<Proxies, String> {
     }
     let networks: Vec<&str> = text.split(',').map(str::trim).collect();
     match networks.iter().position(|network| !is_network(network)) {
-        Some(at) => Err(format!("Entry {} is not one.", at + 1)),
+        Some(at) => Err(format!("Entry {} is not one, or it is everybody.", at + 1)),
         None => Ok(Proxies::Networks(networks.into_iter().map(str::to_owned).collect())),
     }
 }
 
+/// An address, or a CIDR block that is not everybody: the rule of `lib/limiter/address.ts`, which reads it.
 fn is_network(text: &str) -> bool {
     let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
     let Ok(address) = address.parse::<IpAddr>() else { return false };
+    let Some(bits) = bits else { return true };
     let most = if address.is_ipv4() { 32 } else { 128 };
-    let plain = |bits: &str| bits.len() <= 3 && bits.bytes().all(|byte| byte.is_ascii_digit());
-    bits.is_none_or(|bits| plain(bits) && bits.parse::<u8>().is_ok_and(|bits| bits <= most))
+    let plain = bits.len() <= 3 && !bits.starts_with('0') && bits.bytes().all(|byte| byte.is_ascii_digit());
+    // A block of embedded IPv4 is one of IPv4, so of this length it is all of them.
+    let everybody = matches!(address, IpAddr::V6(address) if embeds_ipv4(address)) && bits == "96";
+    plain && !everybody && bits.parse::<u8>().is_ok_and(|bits| bits <= most)
+}
+
+/// The mapped addresses, and the well-known prefix of translators (RFC 6052).
+fn embeds_ipv4(address: Ipv6Addr) -> bool {
+    matches!(address.segments(), [0, 0, 0, 0, 0, 0xffff, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..])
 }
 
 pub(crate) fn resolve_named(
@@ -178,6 +187,12 @@ mod tests {
             ["17", "99999999999", "10.0.0/8", "10.0.0.0/33", "::1/129", "10.0.0.0/+8", "proxy", "1,,2", "-1"]
         {
             assert!(parse_proxies(bad).is_err(), "{bad}");
+        }
+        for everybody in ["0.0.0.0/0", "::/0", "10.0.0.0/08", "10.0.0.0/", "::ffff:0:0/96", "64:ff9b::/96"] {
+            assert!(parse_proxies(everybody).is_err(), "{everybody}");
+        }
+        for half in ["0.0.0.0/1", "::/1", "::ffff:0:0/97", "::ffff:10.0.0.1", "64:ff9b::/95"] {
+            assert!(parse_proxies(half).is_ok(), "{half}");
         }
     }
 

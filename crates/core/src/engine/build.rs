@@ -111,6 +111,7 @@ fn assemble(
 pub(super) async fn listen(core: &Core) {
     match &core.cache.store {
         Store::Valkey(store) => valkey::subscribe(store, &core.cache.keys.channel(), &core.cache).await,
+        Store::None => {}
         // One process, one store: every invalidation is a local one.
         _ => core.cache.alone().await,
     }

@@ -71,10 +71,10 @@ impl Core {
             iso(self.cache.clock.unix_ms().saturating_sub(self.cache.clock.now_ms().saturating_sub(ms)))
         };
         let (entries, bytes, capacity) = self.cache.near.usage();
-        let subscription = match (self.cache.listens(), self.cache.hears()) {
-            (false, _) => "off",
-            (true, true) => "healthy",
-            (true, false) => "unhealthy",
+        let subscription = match (store.component, self.cache.hears()) {
+            (Component::Off, _) => "off",
+            (_, true) => "healthy",
+            (_, false) => "unhealthy",
         };
         let details = json!({
             "status": status,

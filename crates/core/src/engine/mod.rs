@@ -382,10 +382,7 @@ impl<T: Ticket> Engine<T> {
             runtime.spawn(worker::run(work, jobs)),
         ];
         let listener = core.clone();
-        tasks.push(runtime.spawn(async move {
-            listener.cache.announcements_wanted().await;
-            build::listen(&listener).await;
-        }));
+        tasks.push(runtime.spawn(async move { build::listen(&listener).await }));
         let sampler = core.clone();
         tasks.push(runtime.spawn(async move { sampler.compare_samples().await }));
         if core.settings.tail.enabled {

@@ -92,7 +92,6 @@ impl Core {
             }
         }
         let cache = &self.cache;
-        cache.want_announcements();
         let now = cache.clock.now_ms();
         if charge && let Some(told) = self.denied_before(&asked, now) {
             self.count_limits(&told, Tier::Near, started);
@@ -213,6 +212,7 @@ impl Core {
     ) -> Option<Vec<Told>> {
         let mut told = vec![Told::NotAsked; hot.asked.len()];
         let mut evaluations: Vec<Option<Evaluation>> = vec![None; hot.asked.len()];
+        let mut heard = Vec::with_capacity(hot.asked.len());
         for (group, reply) in hot.groups.iter().zip(replies) {
             let answered = match reply {
                 Ok(Reply::Limits(all)) if all.len() == group.len() => all,
@@ -229,14 +229,13 @@ impl Core {
                 let check = &hot.asked[*at].check;
                 told[*at] = Told::Store(answer(check, evaluation, charged));
                 evaluations[*at] = charged.then(|| evaluation.clone());
-                if hot.charged {
-                    self.remember(hot, *at, evaluation, charged);
-                }
+                heard.push((*at, evaluation, charged));
             }
         }
         let unanswered: Vec<usize> =
             hot.groups.iter().flatten().copied().filter(|at| told[*at] == Told::NotAsked).collect();
-        if !unanswered.is_empty() {
+        // When one denies, the others need not be decided here: they would be charged for nothing, and told to the store.
+        if !unanswered.is_empty() && told.iter().all(Told::admits) {
             let asked: Vec<Asked> = unanswered.iter().map(|at| hot.asked[*at].clone()).collect();
             let alone = self.alone(&asked, hot.charged, false).unwrap_or_default();
             for (at, one) in unanswered.into_iter().zip(alone) {
@@ -244,7 +243,14 @@ impl Core {
             }
         }
         self.count_limits(&told, Tier::Store, started);
-        if hot.charged && !told.iter().all(Told::admits) {
+        let admitted = told.iter().all(Told::admits);
+        // What is given back was not admitted by this instance.
+        for (at, evaluation, charged) in heard.into_iter().filter(|(.., charged)| admitted || !charged) {
+            if hot.charged {
+                self.remember(hot, at, evaluation, charged);
+            }
+        }
+        if hot.charged && !admitted {
             let back = |(at, evaluation): (usize, &Option<Evaluation>)| {
                 let Check { key, limit, cost } = &hot.asked[at].check;
                 let stamp_ms = Some(evaluation.as_ref()?.stamp_ms);
@@ -279,15 +285,21 @@ impl Core {
         let keys: Vec<Key> = refunds.iter().filter_map(Op::key).cloned().collect();
         self.telemetry.limits_refunded.add(refunds.len() as u64);
         let _ = self.cache.exec(refunds).await;
-        self.may_admit_sooner(&keys).await;
+        self.announce_given_back(&keys).await;
         told
     }
 
     /// Whoever was denied in between was told a time that no longer holds. Announced after the change, because on a
     /// cluster another node may pass it on.
-    async fn may_admit_sooner(&self, keys: &[Key]) {
+    async fn announce_given_back(&self, keys: &[Key]) {
         keys.iter().for_each(|key| self.cache.limits.forget_denial(key));
-        let _ = self.cache.exec(vec![Op::Announce(self.cache.announcement(keys.iter()))]).await;
+        let _ = self.cache.exec(vec![Op::Announce(self.cache.given_back(keys.iter()))]).await;
+    }
+
+    /// The same for what is not as it was at all: whoever hears of it forgets what it knows of the key.
+    async fn announce_changed(&self, key: &Key) {
+        self.cache.limits.forget_denial(key);
+        let _ = self.cache.exec(vec![Op::Announce(self.cache.announcement([key].into_iter()))]).await;
     }
 
     fn count_limits(&self, told: &[Told], tier: Tier, started: Started) {
@@ -305,7 +317,6 @@ impl Core {
     ) -> Result<Outcome, Error> {
         let Asked { check: Check { key, limit, .. }, .. } = self.asked(check)?;
         let cache = &self.cache;
-        let blocks = matches!(change, LimitChange::Block { for_ms } if for_ms > 0);
         let action = match change {
             LimitChange::Reset => return Ok(self.reset_limit(&key).await?.into()),
             LimitChange::Block { for_ms } => {
@@ -318,13 +329,14 @@ impl Core {
             return Ok(Outcome::Nothing);
         }
         cache.ready().await;
-        let change = Op::Limit { key: key.clone(), limit, action };
-        let replies = cache.exec(vec![change]).await;
+        let replies = cache.exec(vec![Op::Limit { key: key.clone(), limit, action }]).await;
         match replies.into_iter().next() {
             Some(Ok(_)) => {
-                // A block admits nothing sooner, and whoever hears of a change forgets what it knows of the key.
-                if !blocks {
-                    self.may_admit_sooner(std::slice::from_ref(&key)).await;
+                match change {
+                    LimitChange::Reward { .. } => self.announce_given_back(&[key]).await,
+                    // A block admits nothing sooner.
+                    LimitChange::Block { for_ms: 1.. } => {}
+                    _ => self.announce_changed(&key).await,
                 }
                 Ok(Outcome::Nothing)
             }
@@ -341,7 +353,7 @@ impl Core {
         let done = self.cache.invalidate(vec![(key.clone(), Effect::Delete)]).await?;
         self.cache.limits.reset(key);
         if done.acknowledged {
-            self.may_admit_sooner(std::slice::from_ref(key)).await;
+            self.announce_changed(key).await;
         }
         Ok(done)
     }
@@ -356,3 +368,7 @@ fn answer(check: &Check, evaluation: &Evaluation, charged: bool) -> Answer {
         _ => Answer { decision: Decision::Allow, quota: evaluation.quota, stamp_ms: evaluation.stamp_ms },
     }
 }
+
+#[cfg(test)]
+#[path = "ratelimits_tests.rs"]
+mod tests;

@@ -112,6 +112,10 @@ impl Core {
             Component::Healthy | Component::Degraded if cache.limits.is_settled() => {
                 Standing::new(Component::Healthy, None, cache.moments.told_ms().max(self.started_ms))
             }
+            Component::Healthy | Component::Degraded if !cache.limits.is_refused() => degraded(
+                "the store is back and is being told what was admitted without it",
+                cache.breaker_state().1,
+            ),
             Component::Healthy | Component::Degraded => {
                 let now_ms = cache.clock.now_ms();
                 let since_ms = cache.moments.refusing(now_ms).map_or(now_ms, |(_, first_ms)| first_ms);

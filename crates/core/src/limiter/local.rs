@@ -142,18 +142,17 @@ impl Local {
         apply(&mut self.own, limit, &Action::Block { for_ms }, now_ms.max(1));
     }
 
-    /// Takes back what was admitted here with this stamp. Returns what the store was told of meanwhile and has to
-    /// take back itself. What was admitted through the store stays counted here, which can only deny.
-    pub fn give_back(&mut self, limit: &Limit, cost: u32, stamp_ms: u64, now_ms: u64) -> u32 {
-        let reward = Action::Reward { cost, stamp_ms: Some(stamp_ms) };
-        apply(&mut self.own, limit, &reward, now_ms.max(1));
-        let grain_ms = grain_ms(limit);
-        let of_this = |at: u64| at / grain_ms == stamp_ms / grain_ms;
-        let Some(place) = self.unsent.iter().rposition(|(at, _)| of_this(*at)) else { return cost };
-        let back = cost.min(self.unsent[place].1);
-        self.unsent[place].1 -= back;
-        self.unsent.retain(|(_, count)| *count > 0);
-        cost - back
+    /// Whether nothing is known any more that counts at `now_ms`, and nothing has to be told.
+    pub(super) fn is_over(&mut self, limit: &Limit, now_ms: u64) -> bool {
+        let peek = Action::Peek { cost: 1 };
+        self.unsent.is_empty()
+            && self.foreign_until_ms <= now_ms
+            && apply(&mut self.own, limit, &peek, now_ms.max(1)).evaluation.quota.reset_ms == 0
+    }
+
+    /// Bytes beside those of the struct itself.
+    pub(super) fn bytes(&self) -> usize {
+        self.own.capacity() + self.unsent.capacity() * size_of::<(u64, u32)>()
     }
 
     /// Whether the store has to be told something.
@@ -284,16 +283,31 @@ mod tests {
     }
 
     #[test]
-    fn a_block_a_reward_and_a_reset_are_felt_here_too() {
+    fn it_is_over_when_nothing_counts_and_nothing_is_to_be_told() {
+        for most in [5, 5_000] {
+            let (mut local, limit) = (Local::default(), limit(most));
+            assert!(local.is_over(&limit, 1));
+            local.decide(&limit, most, 1, 100);
+            assert!(!local.is_over(&limit, 90_000), "the store was not told");
+            local.take_unsent();
+            let until = 1_100 + limit.slack_ms();
+            assert!(!local.is_over(&limit, until - 1) && local.is_over(&limit, until));
+            local.block(&limit, 7_000, until);
+            assert!(!local.is_over(&limit, until + 6_999) && local.is_over(&limit, until + 7_000));
+        }
+        let (mut local, mut store) = (Local::default(), Vec::new());
+        apply(&mut store, &limit(5), &Action::Consume(vec![Run { cost: 1, count: 5 }]), 500_000);
+        heard(&mut local, &mut store, 5, 1, 100);
+        assert!(!local.is_over(&limit(5), 999) && local.is_over(&limit(5), 1_000), "what others used");
+    }
+
+    #[test]
+    fn a_block_and_a_reset_are_felt_here_too() {
         let mut local = Local::default();
         local.block(&limit(2), 50, 100);
         assert_eq!(local.decide(&limit(2), 2, 1, 120).decision, Decision::Deny { retry_after_ms: 30 });
         assert_eq!(local.decide(&limit(2), 2, 2, 150).decision, Decision::Allow);
         assert!(matches!(local.decide(&limit(2), 2, 1, 160).decision, Decision::Deny { .. }));
-        assert_eq!(local.give_back(&limit(2), 1, 149, 170), 1, "the store's, if anybody's");
-        assert_eq!(local.give_back(&limit(2), 1, 150, 170), 0);
-        assert_eq!(local.unsent, [(150, 1)]);
-        assert_eq!(local.decide(&limit(2), 2, 1, 180).decision, Decision::Allow);
         local.reset();
         assert_eq!(local.decide(&limit(2), 2, 2, 190).decision, Decision::Allow);
         assert_eq!(local.take_unsent(), [(190, 2)]);

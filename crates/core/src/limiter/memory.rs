@@ -35,6 +35,16 @@ pub enum Fallback {
     Closed,
 }
 
+impl Fallback {
+    /// What a check is told that this instance decided so.
+    fn tell(self, mut answer: Answer) -> Told {
+        if self == Fallback::Open {
+            answer.decision = Decision::Allow;
+        }
+        Told::Alone(answer)
+    }
+}
+
 /// A check and what becomes of it without the store.
 #[derive(Clone, Debug)]
 pub struct Asked {
@@ -97,6 +107,8 @@ pub struct Memory {
     trusted: AtomicBool,
     /// The server refused a command over several keys: they are asked one by one.
     separate: AtomicBool,
+    /// The store is in service and did not take what it was to be told.
+    refused: AtomicBool,
 }
 
 impl Memory {
@@ -104,11 +116,12 @@ impl Memory {
     pub fn new(own: u64) -> Self {
         Self {
             denials: Denials::new(limits::LIMIT_DENIALS),
-            locals: Mutex::new(Locals::new(limits::LIMIT_KEYS)),
+            locals: Mutex::new(Locals::new(limits::LIMIT_KEYS, limits::LIMIT_BYTES)),
             peers: Mutex::default(),
             own,
             trusted: AtomicBool::new(false),
             separate: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
         }
     }
 
@@ -133,7 +146,9 @@ impl Memory {
         now_ms: u64,
     ) {
         let runs = [Run { cost: check.cost.max(1), count: 1 }];
-        self.locals.lock().of(&check.key, &check.limit).heard(&check.limit, &runs, evaluation, now_ms);
+        self.locals.lock().with(&check.key, &check.limit, now_ms, |local| {
+            local.heard(&check.limit, &runs, evaluation, now_ms);
+        });
         self.denials.note(&check.key, &check.limit, check.cost.max(1), answer, sent);
     }
 
@@ -153,26 +168,24 @@ impl Memory {
             };
             return Some(asked.iter().map(closed).collect());
         }
+        let share = |check: &Check| peers.share(check.limit.most(), check.key.fingerprint());
         let mut told = vec![Told::NotAsked; asked.len()];
-        let mut charged: Vec<(usize, u64)> = Vec::with_capacity(asked.len());
-        for (at, Asked { check, fallback }) in asked.iter().enumerate() {
-            let Check { key, limit, cost } = check;
-            let share = peers.share(limit.most(), key.fingerprint());
-            let mut answer = locals.decide(key, limit, share, *cost, now_ms);
-            let denied = answer.decision != Decision::Allow;
-            if !denied {
-                charged.push((at, answer.stamp_ms));
-            } else if *fallback == Fallback::Open {
-                answer.decision = Decision::Allow;
-            }
-            told[at] = Told::Alone(answer);
-            if !told[at].admits() {
-                for (before, stamp_ms) in charged {
-                    let Check { key, limit, cost } = &asked[before].check;
-                    locals.of(key, limit).give_back(limit, (*cost).max(1), stamp_ms, now_ms);
+        if asked.len() > 1 {
+            // Looked at first: what one of them denies is charged to none.
+            for (told, Asked { check, fallback }) in told.iter_mut().zip(asked) {
+                let Check { key, limit, cost } = check;
+                *told = fallback.tell(locals.peek(key, limit, share(check), *cost, now_ms));
+                if !told.admits() {
+                    break;
                 }
-                break;
             }
+            if !told.iter().all(Told::admits) {
+                return Some(told);
+            }
+        }
+        for (told, Asked { check, fallback }) in told.iter_mut().zip(asked) {
+            let Check { key, limit, cost } = check;
+            *told = fallback.tell(locals.decide(key, limit, share(check), *cost, now_ms));
         }
         Some(told)
     }
@@ -184,16 +197,11 @@ impl Memory {
             return Told::Unavailable { retry_after_ms: CLOSED_RETRY_MS };
         }
         let share = self.peers().share(limit.most(), key.fingerprint());
-        let mut locals = self.locals.lock();
-        let known = locals.get_mut(key).map(|local| local.peek(limit, share, *cost, now_ms));
-        let mut answer = known.unwrap_or_else(|| Local::default().peek(limit, share, *cost, now_ms));
-        if asked.fallback == Fallback::Open {
-            answer.decision = Decision::Allow;
-        }
-        Told::Alone(answer)
+        asked.fallback.tell(self.locals.lock().peek(key, limit, share, *cost, now_ms))
     }
 
-    /// The key may admit sooner than was said: something was given back to it here.
+    /// The key may admit sooner than was said, because something was given back to it, here or elsewhere. What is known of
+    /// it stays: that it counts too much now can only deny.
     pub fn forget_denial(&self, key: &Key) {
         self.denials.forget(key);
     }
@@ -202,9 +210,11 @@ impl Memory {
     /// has not heard of stays.
     pub fn changed_elsewhere(&self, key: &Key) {
         self.denials.forget(key);
-        if let Some(local) = self.locals.lock().get_mut(key).filter(|local| !local.has_unsent()) {
-            local.reset();
-        }
+        self.locals.lock().with_known(key, |local| {
+            if !local.has_unsent() {
+                local.reset();
+            }
+        });
     }
 
     /// Nothing that was said lately need be true: announcements may have been missed.
@@ -215,14 +225,12 @@ impl Memory {
     /// The key was reset here.
     pub fn reset(&self, key: &Key) {
         self.denials.forget(key);
-        if let Some(local) = self.locals.lock().get_mut(key) {
-            local.reset();
-        }
+        self.locals.lock().with_known(key, Local::reset);
     }
 
     /// The key is blocked for so long, or no longer.
     pub fn block(&self, key: &Key, limit: &Limit, for_ms: u64, now_ms: u64) {
-        self.locals.lock().of(key, limit).block(limit, for_ms, now_ms);
+        self.locals.lock().with(key, limit, now_ms, |local| local.block(limit, for_ms, now_ms));
         if for_ms == 0 {
             self.denials.forget(key);
         }
@@ -234,8 +242,8 @@ impl Memory {
     }
 
     /// It did not arrive, or nobody knows.
-    pub fn put_back(&self, unsent: Unsent) {
-        self.locals.lock().put_back(unsent);
+    pub fn put_back(&self, unsent: Unsent, now_ms: u64) {
+        self.locals.lock().put_back(unsent, now_ms);
     }
 
     /// Trusts the store if it knows everything, while nobody decides without it.
@@ -243,9 +251,20 @@ impl Memory {
         let locals = self.locals.lock();
         let told = !locals.has_unsent();
         if told {
+            self.refused.store(false, Ordering::Relaxed);
             self.trusted.store(true, Ordering::SeqCst);
         }
         told
+    }
+
+    /// The store does not take what it is told, though it is in service.
+    pub fn refused(&self) {
+        self.refused.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was so when the store was told last.
+    pub fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// The store is away.
@@ -347,6 +366,52 @@ mod tests {
         assert!(memory.trust() && memory.is_settled());
         decide(&[asked("late", 5, Fallback::Local)], 26);
         assert!(!memory.is_trusted(), "the store has not heard of it");
+    }
+
+    /// Coarse limits stamp with the end of a bucket, not with the time: nothing may depend on the two being alike.
+    #[test]
+    fn what_a_small_limit_denies_is_not_told_to_the_store_as_charged_to_a_large_one() {
+        let memory = Memory::new(1);
+        let both = [asked("wide", 5_000, Fallback::Local), asked("narrow", 1, Fallback::Local)];
+        let decide = |now| memory.decide(&both, now, || false).expect("the store is away");
+        assert_eq!(admitted(&decide(10)), [true, true]);
+        for now in 11..300 {
+            let told = decide(now);
+            assert_eq!(admitted(&told), [true, false]);
+            let left = told[0].answer().map(|answer| answer.quota.remaining);
+            assert_eq!(left, Some(4_999), "what is told of it is what is left of it");
+        }
+        let told = memory.take_unsent(usize::MAX);
+        let sums: Vec<u32> = told
+            .iter()
+            .map(|one| match one.action(300) {
+                crate::limiter::Action::Merge(aged) => aged.iter().map(|one| one.count).sum(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(sums, [1, 1]);
+    }
+
+    /// Given back elsewhere is not used here.
+    #[test]
+    fn what_was_admitted_here_counts_here_whoever_was_given_something_back() {
+        let memory = Memory::new(1);
+        let one = asked("wide", 4, Fallback::Local);
+        let runs = vec![Run { cost: 1, count: 4 }];
+        let action = crate::limiter::Action::Consume(runs);
+        let done = crate::limiter::apply(&mut Vec::new(), &one.check.limit, &action, 900).evaluation;
+        let all = Check { cost: 4, ..one.check.clone() };
+        let quota = crate::limiter::Quota { remaining: 0, next_ms: 1_000, reset_ms: 1_000 };
+        let answer = Answer { decision: Decision::Allow, quota, stamp_ms: 900 };
+        let runs = vec![crate::limiter::RunVerdict { admitted: 1, retry_ms: Some(0) }];
+        memory.heard(&all, &Evaluation { runs, ..done }, &answer, (memory.epoch(&all.key), 10), 10);
+        memory.forget_denial(&all.key);
+        assert_eq!(
+            admitted(&memory.decide(std::slice::from_ref(&one), 20, || false).expect("away")),
+            [false]
+        );
+        memory.changed_elsewhere(&all.key);
+        assert_eq!(admitted(&memory.decide(&[one], 30, || false).expect("away")), [true], "it was reset");
     }
 
     #[test]

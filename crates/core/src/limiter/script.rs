@@ -10,30 +10,40 @@ use super::merge::oldest_first;
 use super::together::Check;
 use super::{Action, BLOCK_MS, Evaluation, Form, Limit, Quota, Run, RunVerdict};
 
-/// `limit_ring.lua` behind what both begin with, and the usual check before all of it.
+/// `limit_ring.lua` behind what both begin with.
 pub const RING: &str = concat!(
-    include_str!("../store/scripts/limit_usual.lua"),
     include_str!("../store/scripts/limit_begin.lua"),
     include_str!("../store/scripts/limit_ring.lua")
 );
 /// `limit_coarse.lua`, the same.
 pub const COARSE: &str = concat!(
-    include_str!("../store/scripts/limit_usual_coarse.lua"),
     include_str!("../store/scripts/limit_begin.lua"),
     include_str!("../store/scripts/limit_coarse.lua")
 );
 
-/// One check of several limits: both machines as functions, and what asks them.
-pub const ALL: &str = concat!(
-    "local function ring(KEYS, ARGV)\n",
-    include_str!("../store/scripts/limit_begin.lua"),
-    include_str!("../store/scripts/limit_ring.lua"),
-    "\nend\nlocal function coarse(KEYS, ARGV)\n",
-    include_str!("../store/scripts/limit_begin.lua"),
-    include_str!("../store/scripts/limit_coarse.lua"),
-    "\nend\n",
-    include_str!("../store/scripts/limit_all.lua")
-);
+/// Both machines as functions, and what asks them.
+macro_rules! with_both {
+    ($($script:literal),+) => {
+        concat!(
+            "local function ring(KEYS, ARGV)\n",
+            include_str!("../store/scripts/limit_begin.lua"),
+            include_str!("../store/scripts/limit_ring.lua"),
+            "\nend\nlocal function coarse(KEYS, ARGV)\n",
+            include_str!("../store/scripts/limit_begin.lua"),
+            include_str!("../store/scripts/limit_coarse.lua"),
+            "\nend\n",
+            $(include_str!(concat!("../store/scripts/", $script))),+
+        )
+    };
+}
+
+/// One check of several limits: all of them are charged, or none.
+pub const ALL: &str = with_both!("limit_all.lua");
+/// Checks of one or several limits, each for itself.
+pub const EACH: &str = with_both!("limit_usual.lua", "limit_usual_coarse.lua", "limit_each.lua");
+/// Bytes of one check and of one answer of [`EACH`].
+const ASKED: usize = 17;
+const TOLD: usize = 38;
 
 /// The script of a form.
 pub fn text(form: Form) -> &'static str {
@@ -87,8 +97,40 @@ pub fn arguments(limit: &Limit, action: &Action, time_ms: Option<u64>, mut push:
     }
 }
 
+/// Everything behind the keys of [`EACH`], in order. `time_ms` is for tests, here as elsewhere.
+pub fn arguments_of_each<'a>(
+    checks: impl IntoIterator<Item = (&'a Limit, &'a Run)>,
+    time_ms: Option<u64>,
+    mut push: impl FnMut(&[u8]),
+) {
+    let mut packed = Vec::with_capacity(64 * ASKED);
+    for (limit, run) in checks {
+        packed.push(u8::from(limit.form() == Form::Coarse));
+        // A window is at most `WINDOW_MS`, which fits.
+        for number in [limit.most(), limit.window_ms() as u32, run.cost.max(1), run.count] {
+            packed.extend_from_slice(&number.to_be_bytes());
+        }
+    }
+    push(&packed);
+    if let Some(time_ms) = time_ms {
+        push(time_ms.to_string().as_bytes());
+    }
+}
+
+/// The answer to check number `at` of `checks` in the reply to [`EACH`]; `None` = that is not one.
+pub fn evaluation_of_each(checks: usize, at: usize, run: &Run, reply: &[u8]) -> Option<Evaluation> {
+    let told = reply.get(at * TOLD..(at + 1) * TOLD).filter(|_| reply.len() == checks * TOLD)?;
+    let number = |from: usize, bytes: usize| {
+        told[from..from + bytes].iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte))
+    };
+    let quota = Quota { remaining: number(0, 4) as u32, next_ms: number(4, 6), reset_ms: number(10, 6) };
+    let (now_ms, stamp_ms, admitted) = (number(16, 6), number(22, 6), number(28, 4) as u32);
+    let verdict = RunVerdict { admitted, retry_ms: number(32, 6).checked_sub(1) };
+    (admitted <= run.count).then(|| Evaluation { quota, now_ms, stamp_ms, runs: vec![verdict] })
+}
+
 /// Everything behind the keys of [`ALL`], in order.
-pub fn arguments_of_all(checks: &[Check], mut push: impl FnMut(&[u8])) {
+pub fn arguments_of_all(checks: &[Check], time_ms: Option<u64>, mut push: impl FnMut(&[u8])) {
     for check in checks {
         push(match check.limit.form() {
             Form::Ring => b"ring",
@@ -97,6 +139,9 @@ pub fn arguments_of_all(checks: &[Check], mut push: impl FnMut(&[u8])) {
         for number in [u64::from(check.limit.most()), check.limit.window_ms(), u64::from(check.cost.max(1))] {
             push(number.to_string().as_bytes());
         }
+    }
+    if let Some(time_ms) = time_ms {
+        push(time_ms.to_string().as_bytes());
     }
 }
 
@@ -170,6 +215,37 @@ mod tests {
             [0, 0, 3, 231, 0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0, 1],
             "oldest first, the dead left out"
         );
+    }
+
+    #[test]
+    fn checks_that_travel_together_are_packed() {
+        let (small, large) = (Limit::new(5, 1_000), Limit::new(2_000, 7));
+        let (small, large) = (small.expect("a limit"), large.expect("a limit"));
+        let runs = [Run { cost: 0, count: 2 }, Run { cost: 300, count: 1 }];
+        let mut sent = Vec::new();
+        let checks = [(&small, &runs[0]), (&large, &runs[1])];
+        arguments_of_each(checks, Some(9), |one| sent.push(one.to_vec()));
+        let numbers = |form: u8, four: [u32; 4]| {
+            [&[form][..], &four.iter().flat_map(|one| one.to_be_bytes()).collect::<Vec<_>>()].concat()
+        };
+        let packed = [numbers(0, [5, 1_000, 1, 2]), numbers(1, [2_000, 7, 300, 1])].concat();
+        assert_eq!(sent, [packed, b"9".to_vec()]);
+        let answer = |remaining: u32, admitted: u32, retry: u64| {
+            let six = |number: u64| number.to_be_bytes()[2..].to_vec();
+            let parts = [six(3), six(4), six(1 << 40), six(6)].concat();
+            [&remaining.to_be_bytes()[..], &parts, &admitted.to_be_bytes(), &six(retry)].concat()
+        };
+        let reply = [answer(7, 2, 1), answer(8, 0, 0)].concat();
+        let first = evaluation_of_each(2, 0, &runs[0], &reply).expect("an answer");
+        assert_eq!(first.quota, Quota { remaining: 7, next_ms: 3, reset_ms: 4 });
+        assert_eq!((first.now_ms, first.stamp_ms), (1 << 40, 6));
+        assert_eq!(first.runs, [RunVerdict { admitted: 2, retry_ms: Some(0) }]);
+        let second = evaluation_of_each(2, 1, &runs[1], &reply).expect("an answer");
+        assert_eq!(second.runs, [RunVerdict { admitted: 0, retry_ms: None }], "never");
+        assert_eq!(evaluation_of_each(2, 0, &runs[1], &reply), None, "more than was asked for");
+        assert_eq!(evaluation_of_each(3, 0, &runs[0], &reply), None);
+        assert_eq!(evaluation_of_each(2, 2, &runs[0], &reply), None);
+        assert_eq!(evaluation_of_each(1, 0, &runs[0], b""), None);
     }
 
     #[test]

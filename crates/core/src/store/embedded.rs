@@ -11,10 +11,11 @@ use std::collections::HashMap;
 use crate::base::clock::Clock;
 use crate::base::codec::{HEADER, Header, Kind};
 use crate::base::key::Key;
-use crate::base::limits;
-use crate::limiter::{self, Applied, Change, Check};
+use crate::base::limits::TAGGED_KEYS;
 
-use super::{FINER, Op, Reply, counter, members};
+use super::{FINER, Op, Reply, StoreResult, counter, members};
+
+mod limits;
 
 const SHARDS: usize = 16;
 /// What an entry costs beyond its bytes: map slot, two allocations, bookkeeping.
@@ -64,17 +65,23 @@ impl Embedded {
     }
 
     /// Runs a batch.
-    pub fn apply_all(&self, ops: &[Op]) -> Vec<Reply> {
+    pub fn exec_all(&self, ops: &[Op]) -> Vec<StoreResult> {
         let early: Vec<Option<Reply>> =
             ops.iter().map(|op| matches!(op, Op::Left(_)).then(|| self.apply(op))).collect();
-        ops.iter().zip(early).map(|(op, reply)| reply.unwrap_or_else(|| self.apply(op))).collect()
+        ops.iter().zip(early).map(|(op, reply)| reply.map_or_else(|| self.exec(op), Ok)).collect()
     }
 
-    /// Runs one operation.
-    pub fn apply(&self, op: &Op) -> Reply {
-        if let Op::LimitAll(checks) = op {
-            return self.check_all(checks);
+    /// Runs one operation. Only what is done with a limit can be refused: entries may always be evicted.
+    pub fn exec(&self, op: &Op) -> StoreResult {
+        match op {
+            Op::Limit { key, limit, action } => self.limit(key, limit, action),
+            Op::LimitAll(checks) => self.check_all(checks),
+            other => Ok(self.apply(other)),
         }
+    }
+
+    /// Runs one operation on an entry.
+    pub fn apply(&self, op: &Op) -> Reply {
         let Some(key) = op.key() else { return Reply::Done(true) };
         let now = self.clock.now_ms();
         let mut shard = self.shards[self.shard(key)].lock();
@@ -150,7 +157,7 @@ impl Embedded {
             Op::Tagged(_) => {
                 let mut all = members::all(current.as_ref());
                 all.sort_by_key(|(_, stamp)| *stamp);
-                all.truncate(limits::TAGGED_KEYS);
+                all.truncate(TAGGED_KEYS);
                 Reply::Members(all)
             }
             Op::Untag { seen, .. } => {
@@ -162,42 +169,12 @@ impl Embedded {
                 }
                 Reply::Done(true)
             }
-            Op::Limit { limit, action, .. } => {
-                let mut value = current.map(Vec::from).unwrap_or_default();
-                let applied = limiter::apply(&mut value, limit, action, now.max(1));
-                shard.keep(key, value, &applied, now, self.budget);
-                Reply::Limits(vec![applied.evaluation])
-            }
-            Op::LimitAll(_) | Op::Announce(_) => Reply::Done(true),
+            Op::Limit { .. } | Op::LimitAll(_) | Op::Announce(_) => Reply::Done(true),
         }
     }
 
     fn shard(&self, key: &Key) -> usize {
         (self.hasher.hash_one(key.bytes()) % SHARDS as u64) as usize
-    }
-
-    fn check_all(&self, checks: &[Check]) -> Reply {
-        let now = self.clock.now_ms();
-        let places: Vec<usize> = checks.iter().map(|check| self.shard(&check.key)).collect();
-        // Locked in the order of the shards, so that two of them never wait for each other.
-        let mut shards: Vec<_> = self
-            .shards
-            .iter()
-            .enumerate()
-            .map(|(at, shard)| places.contains(&at).then(|| shard.lock()))
-            .collect();
-        let mut values: Vec<Vec<u8>> = Vec::with_capacity(checks.len());
-        for (check, place) in checks.iter().zip(&places) {
-            let held = shards[*place].as_mut().and_then(|shard| shard.get(check.key.bytes(), now));
-            values.push(held.map(Vec::from).unwrap_or_default());
-        }
-        let applied = limiter::apply_all(&mut values, checks, now.max(1));
-        for (((check, place), value), applied) in checks.iter().zip(&places).zip(values).zip(&applied) {
-            if let Some(shard) = &mut shards[*place] {
-                shard.keep(&check.key, value, applied, now, self.budget);
-            }
-        }
-        Reply::Limits(applied.into_iter().map(|one| one.evaluation).collect())
     }
 
     /// The keys of one shard that begin like this; `None` = there is no such shard.
@@ -276,14 +253,6 @@ impl Shard {
         self.bytes += item.cost();
         self.slots.insert(item.key.clone(), self.entries.len());
         self.entries.push(item);
-    }
-
-    fn keep(&mut self, key: &Key, value: Vec<u8>, applied: &Applied, now: u64, budget: usize) {
-        match applied.change {
-            Change::Nothing => {}
-            Change::Stored { ttl_ms } => self.put(key.bytes(), value.into(), now + ttl_ms, budget),
-            Change::Removed => self.remove(key.bytes()),
-        }
     }
 
     fn remove(&mut self, key: &[u8]) {
@@ -371,33 +340,7 @@ mod tests {
             [Op::Get(key.clone()), Op::Delete(key.clone()), Op::Left(key.clone()), Op::Get(key.clone())];
         let answers =
             [Reply::Bytes(Some(bytes("next"))), Reply::Done(true), Reply::Left(Some(50)), Reply::Bytes(None)];
-        assert_eq!(store.apply_all(&asked), answers, "how long it lives is asked first");
-    }
-
-    #[test]
-    fn limits_are_the_machine_of_the_limiter() {
-        let clock = Clock::fake(1_000);
-        let store = Embedded::new(1 << 20, clock.clone());
-        let limit = limiter::Limit::new(2, 100).expect("a limit");
-        let check = |kind: &str| Check { key: Keys::new("").limit(kind, "u"), limit, cost: 1 };
-        let admitted = |reply: Reply| match reply {
-            Reply::Limits(all) => all.iter().map(|one| one.runs[0].admitted).collect::<Vec<_>>(),
-            other => panic!("{other:?}"),
-        };
-        let both = || admitted(store.apply(&Op::LimitAll(vec![check("a"), check("b")])));
-        let one = |kind: &str| {
-            let Check { key, limit, .. } = check(kind);
-            let action = limiter::Action::Consume(vec![limiter::Run { cost: 1, count: 1 }]);
-            admitted(store.apply(&Op::Limit { key, limit, action }))
-        };
-        assert_eq!((both(), one("a"), both()), (vec![1, 1], vec![1], vec![0, 1]));
-        assert_eq!((one("b"), one("b")), (vec![1], vec![0]), "what was denied was charged to nobody");
-        clock.advance_ms(100);
-        assert_eq!(both(), [1, 1]);
-        clock.advance_ms(200);
-        store.apply(&Op::Get(check("a").key));
-        store.apply(&Op::Get(check("b").key));
-        assert!(store.is_empty(), "what is over is not kept");
+        assert_eq!(store.exec_all(&asked), answers.map(Ok), "how long it lives is asked first");
     }
 
     #[test]

@@ -165,7 +165,7 @@ impl Store {
             Store::None => {
                 ops.iter().map(|_| Err(StoreError::Unavailable("no store is configured".into()))).collect()
             }
-            Store::Embedded(store) => store.apply_all(&ops).into_iter().map(Ok).collect(),
+            Store::Embedded(store) => store.exec_all(&ops),
             Store::Valkey(store) => store.exec(ops).await,
             Store::Sim(store) => store.exec(ops).await,
         }

@@ -1,11 +1,12 @@
 -- One check of several limits that lie in one slot: it is charged to all of them, or to none.
 -- Behind `ring` and `coarse`, the two machines as functions of (KEYS, ARGV). KEYS the limits, each once. ARGV, four per
--- limit: ring or coarse, most, window ms, cost. Reply: seven numbers per limit, those of a peek when one denies.
-local machines = {ring = ring, coarse = coarse}
+-- limit: ring or coarse, most, window ms, cost; then the time in ms, which only tests give. Reply: seven numbers per
+-- limit, those of a peek when one denies.
+local machines, time = {ring = ring, coarse = coarse}, ARGV[#KEYS * 4 + 1] or ''
 
 local function ask(op, at)
   local from = (at - 1) * 4
-  return machines[ARGV[from + 1]]({KEYS[at]}, {op, ARGV[from + 2], ARGV[from + 3], '', ARGV[from + 4], 1})
+  return machines[ARGV[from + 1]]({KEYS[at]}, {op, ARGV[from + 2], ARGV[from + 3], time, ARGV[from + 4], 1})
 end
 
 local reply, op = {}, 'consume'

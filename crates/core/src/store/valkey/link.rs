@@ -96,8 +96,14 @@ impl Link {
     }
 
     /// Sends `steps` as one pipeline.
-    pub(super) async fn exec(&self, ops: &[Op], steps: &[Step], until: Instant, mget: bool) -> Vec<Answer> {
-        let batch = wire::Batch::new(ops, steps, mget);
+    pub(super) async fn exec(
+        &self,
+        ops: &[Op],
+        steps: &[Step],
+        until: Instant,
+        together: bool,
+    ) -> Vec<Answer> {
+        let batch = wire::Batch::new(ops, steps, together);
         let mut connection = self.connection.clone();
         let sent = connection.send_packed_commands(batch.pipeline(), 0, batch.len());
         match tokio::time::timeout_at(until, sent).await {

@@ -7,6 +7,7 @@
 //!
 //! Invariant: nothing is queued for later. An operation is sent now or answered `Unavailable`.
 
+mod each;
 mod link;
 mod options;
 mod slots;
@@ -40,13 +41,16 @@ pub struct Valkey {
     topology: RwLock<Arc<Topology>>,
     /// Set when replies no longer make sense: the next probe starts from the seeds.
     suspect: AtomicBool,
+    /// The server refused keys of several slots in one command, whatever it calls itself.
+    apart: AtomicBool,
     telemetry: Arc<Telemetry>,
 }
 
 impl Valkey {
     /// Does not connect: the first `probe` does.
     pub fn new(options: Options, telemetry: Arc<Telemetry>) -> Self {
-        Self { options, topology: RwLock::default(), suspect: AtomicBool::new(false), telemetry }
+        let (suspect, apart) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { options, topology: RwLock::default(), suspect, apart, telemetry }
     }
 
     /// How this store is reached.
@@ -116,7 +120,7 @@ impl Valkey {
         }
         let one_node = groups.len() == 1;
         let sent = groups.into_iter().map(|(link, steps)| async move {
-            let answers = link.exec(ops, &steps, until, topology_mget(&self.options, &link)).await;
+            let answers = link.exec(ops, &steps, until, self.together(&link)).await;
             (link, steps, answers)
         });
         let answered = if one_node {
@@ -139,6 +143,10 @@ impl Valkey {
                         replies[step.op] = Some(reply);
                     }
                     Answer::NoScript => again.push(Step { whole_script: true, ..step }),
+                    Answer::Apart => {
+                        self.apart.store(true, Ordering::Relaxed);
+                        again.push(step);
+                    }
                     Answer::Redirect { address, asking } => {
                         self.telemetry.redirects.up();
                         if !asking {
@@ -154,6 +162,11 @@ impl Valkey {
             }
         }
         again
+    }
+
+    /// Whether one command may have keys of several slots. A cluster refuses them, even when one node owns them all.
+    fn together(&self, link: &Link) -> bool {
+        self.options.mode != Mode::Cluster && !link.clustered() && !self.apart.load(Ordering::Relaxed)
     }
 
     async fn link_to(&self, topology: &Topology, address: &str, until: Instant) -> Option<Arc<Link>> {
@@ -198,13 +211,9 @@ impl Valkey {
         let probed = if fresh.is_of(&known) { Probed::Same } else { Probed::Anew };
         *self.topology.write() = Arc::new(fresh);
         self.suspect.store(false, Ordering::SeqCst);
+        self.apart.store(false, Ordering::Relaxed);
         Ok(probed)
     }
-}
-
-fn topology_mget(options: &Options, link: &Link) -> bool {
-    // A cluster refuses keys of several slots in one command, even when one node owns them all.
-    options.mode != Mode::Cluster && !link.clustered()
 }
 
 /// One operation on its way.

@@ -13,7 +13,7 @@ use crate::base::limits;
 use crate::limiter::{Evaluation, Form, script as limits_script};
 use crate::store::{Member, Op, Reply, StoreError, StoreResult};
 
-use super::Step;
+use super::{Step, each};
 
 /// A script with its digest.
 struct Lua {
@@ -32,6 +32,7 @@ static REPLACE: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("../scrip
 static RING: LazyLock<Lua> = LazyLock::new(|| Lua::new(limits_script::text(Form::Ring)));
 static COARSE: LazyLock<Lua> = LazyLock::new(|| Lua::new(limits_script::text(Form::Coarse)));
 static LIMITS: LazyLock<Lua> = LazyLock::new(|| Lua::new(limits_script::ALL));
+static CHECKS: LazyLock<Lua> = LazyLock::new(|| Lua::new(limits_script::EACH));
 static RELEASE: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("../scripts/release.lua")));
 static LIFE: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("../scripts/life.lua")));
 static PROLONG: LazyLock<Lua> = LazyLock::new(|| Lua::new(include_str!("../scripts/prolong.lua")));
@@ -48,6 +49,8 @@ pub(super) enum Answer {
     NoScript,
     /// Another node is responsible; `asking` for one command only.
     Redirect { address: String, asking: bool },
+    /// The server does not take keys of several slots in one command; it did nothing.
+    Apart,
 }
 
 /// The commands of one pipeline and where each step's answer will be found.
@@ -62,16 +65,18 @@ enum Place {
     Whole(usize),
     /// Element of the MGET that is reply number so.
     Element(usize, usize),
+    /// One of the checks of a script, which is reply number so.
+    Check { reply: usize, check: usize, of: usize },
 }
 
 impl Batch {
-    /// `mget`: plain reads may share one command.
-    pub(super) fn new(ops: &[Op], steps: &[Step], mget: bool) -> Self {
+    /// `together`: plain reads may share one command, and so may checks of limits.
+    pub(super) fn new(ops: &[Op], steps: &[Step], together: bool) -> Self {
         let mut batch = Self {
             pipeline: Pipeline::with_capacity(steps.len().min(64)),
             places: Vec::with_capacity(steps.len()),
         };
-        let gather = mget && steps.iter().filter(|step| matches!(ops[step.op], Op::Get(_))).count() > 1;
+        let gather = together && steps.iter().filter(|step| matches!(ops[step.op], Op::Get(_))).count() > 1;
         let mut open: Option<(Cmd, usize)> = None;
         // What a read finds must not be older than what this says of it.
         let mut early = Vec::new();
@@ -98,9 +103,21 @@ impl Batch {
                 batch.pipeline.add_command(command);
             }
         }
+        let groups = if together { each::gather(ops, steps) } else { Vec::new() };
+        let mut checked = vec![None; if groups.is_empty() { 0 } else { steps.len() }];
+        for group in groups {
+            for (check, place) in group.iter().enumerate() {
+                checked[*place] = Some(Place::Check { reply: batch.len(), check, of: group.len() });
+            }
+            batch.pipeline.add_command(checks(ops, steps, &group));
+        }
         let mut gathered = 0;
-        for step in steps {
+        for (place, step) in steps.iter().enumerate() {
             let op = &ops[step.op];
+            if let Some(Some(place)) = checked.get(place) {
+                batch.places.push(*place);
+                continue;
+            }
             if gather && matches!(op, Op::Get(_)) {
                 let at = first_read + gathered / limits::MGET_KEYS;
                 batch.places.push(Place::Element(at, gathered % limits::MGET_KEYS));
@@ -147,9 +164,13 @@ impl Batch {
                     Place::Whole(at) => std::mem::take(&mut values[at]),
                     Place::Element(at, element) => match &mut values[at] {
                         Value::Array(items) if element < items.len() => std::mem::take(&mut items[element]),
+                        Value::ServerError(error) if error.code() == "CROSSSLOT" => return Answer::Apart,
                         Value::ServerError(error) => Value::ServerError(error.clone()),
                         _ => return Answer::Final(Err(nonsense())),
                     },
+                    Place::Check { reply, check, of } => {
+                        return checked(&ops[step.op], &values[reply], check, of);
+                    }
                 };
                 answer(&ops[step.op], value)
             })
@@ -159,6 +180,11 @@ impl Batch {
 
 fn command(op: &Op, whole_script: bool) -> Cmd {
     let mut command;
+    if let Some(check) = each::check(op) {
+        command = script(&CHECKS, whole_script, 1);
+        each::arguments(&mut command, std::iter::once(check));
+        return command;
+    }
     match op {
         Op::Get(key) => {
             command = redis::cmd("GET");
@@ -236,7 +262,7 @@ fn command(op: &Op, whole_script: bool) -> Cmd {
             for check in checks {
                 command.arg(check.key.bytes());
             }
-            limits_script::arguments_of_all(checks, |argument| {
+            limits_script::arguments_of_all(checks, None, |argument| {
                 command.arg(argument);
             });
         }
@@ -262,8 +288,19 @@ fn script(lua: &Lua, whole: bool, keys: usize) -> Cmd {
     command
 }
 
-/// The numbers of a limit's script.
+/// One command for the checks of these steps.
+fn checks(ops: &[Op], steps: &[Step], group: &[usize]) -> Cmd {
+    let whole_script = group.iter().any(|place| steps[*place].whole_script);
+    let mut command = script(&CHECKS, whole_script, group.len());
+    each::arguments(&mut command, group.iter().filter_map(|place| each::check(&ops[steps[*place].op])));
+    command
+}
+
+/// What a limit's script says.
 fn limits_of(op: &Op, value: &Value) -> Option<Vec<Evaluation>> {
+    if each::check(op).is_some() {
+        return each::evaluation(value, 1, 0, op).map(|one| vec![one]);
+    }
     let Value::Array(items) = value else { return None };
     let number = |item: &Value| if let Value::Int(number) = item { Some(*number) } else { None };
     let numbers: Vec<i64> = items.iter().map(number).collect::<Option<_>>()?;
@@ -284,6 +321,18 @@ fn members(items: Vec<Value>) -> Option<Vec<Member>> {
         all.push((member.into(), stamp as u64));
     }
     Some(all)
+}
+
+/// The answer to one of so many checks of a script.
+fn checked(op: &Op, value: &Value, check: usize, of: usize) -> Answer {
+    match value {
+        Value::ServerError(error) if error.code() == "CROSSSLOT" => Answer::Apart,
+        Value::ServerError(error) => refused(op, error),
+        value => {
+            let told = each::evaluation(value, of, check, op);
+            Answer::Final(told.map(|one| Reply::Limits(vec![one])).ok_or_else(nonsense))
+        }
+    }
 }
 
 fn answer(op: &Op, value: Value) -> Answer {
@@ -368,6 +417,7 @@ pub(super) fn text(value: &Value) -> Option<&str> {
 mod tests {
     use super::*;
     use crate::base::key::{Keys, Namespace};
+    use crate::limiter::{Action, Limit, Run};
 
     fn steps(count: usize) -> Vec<Step> {
         (0..count).map(Step::first).collect()
@@ -387,6 +437,9 @@ mod tests {
         assert!(matches!(&answers[1], Answer::Final(Ok(Reply::Done(true)))));
         assert!(matches!(&answers[2], Answer::Final(Ok(Reply::Bytes(None)))));
         assert_eq!(Batch::new(&ops, &steps, false).len(), 3);
+        let refusal = redis::parse_redis_value(b"-CROSSSLOT of two\r\n").expect("a reply");
+        let answers = batch.answers(&ops, &steps, vec![refusal, Value::Int(1)]);
+        assert!(matches!(answers[..], [Answer::Apart, Answer::Final(Ok(_)), Answer::Apart]), "{answers:?}");
     }
 
     #[test]
@@ -455,6 +508,51 @@ mod tests {
                 matches!(answer, Answer::Final(Ok(Reply::Bytes(Some(bytes)))) if bytes == (n + 1).to_string()),
                 "{n}"
             );
+        }
+    }
+
+    fn consume(part: &str) -> Op {
+        let limit = Limit::new(5, 1_000).expect("a limit");
+        let action = Action::Consume(vec![Run { cost: 1, count: 2 }]);
+        Op::Limit { key: Keys::new("").limit("t", part), limit, action }
+    }
+
+    /// What the script would say of limits of which so much is left.
+    fn told(remaining: &[u8]) -> Value {
+        let each = |left: &u8| [&[0, 0, 0, *left][..], &[0; 27], &[2], &[0; 5], &[1]].concat();
+        Value::BulkString(remaining.iter().flat_map(each).collect())
+    }
+
+    fn left(answer: &Answer) -> u32 {
+        match answer {
+            Answer::Final(Ok(Reply::Limits(all))) => all[0].quota.remaining,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn checks_share_a_script_and_come_back_in_order() {
+        let ops = [consume("a"), consume("b"), consume("a"), consume("c")];
+        let steps = steps(4);
+        let batch = Batch::new(&ops, &steps, true);
+        assert_eq!(batch.len(), 2, "the second check of a key is sent after the others");
+        let answers = batch.answers(&ops, &steps, vec![told(&[3, 4, 5]), told(&[1])]);
+        assert_eq!(answers.iter().map(left).collect::<Vec<_>>(), [3, 4, 1, 5]);
+        assert_eq!(Batch::new(&ops, &steps, false).len(), 4);
+        for (said, expected) in
+            [("NOSCRIPT gone", "NoScript"), ("CROSSSLOT of two", "Apart"), ("OOM", "Final")]
+        {
+            let error = redis::parse_redis_value(format!("-{said}\r\n").as_bytes()).expect("a reply");
+            let answers = batch.answers(&ops, &steps, vec![error, told(&[1])]);
+            for checked in [0, 1, 3] {
+                assert!(format!("{:?}", answers[checked]).starts_with(expected), "{said}: {answers:?}");
+            }
+            assert_eq!(left(&answers[2]), 1);
+        }
+        for nonsense in [Value::Okay, told(&[1, 2]), told(&[1, 2, 3, 4]), Value::Array(vec![])] {
+            let answers = batch.answers(&ops, &steps, vec![nonsense, told(&[1])]);
+            assert!(matches!(answers[1], Answer::Final(Err(StoreError::Unavailable(_)))));
+            assert_eq!(left(&answers[2]), 1);
         }
     }
 

@@ -1,0 +1,85 @@
+//! What a check of several limits becomes when the store answers only some of them, and what health says of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use super::*;
+use crate::base::clock::Clock;
+use crate::config;
+use crate::limiter::Quota;
+
+/// An engine's core over a simulated store that counts.
+async fn core() -> Arc<Core> {
+    let settings = config::load(&[], &serde_json::json!({ "cacheStore": "none" })).expect("settings");
+    let core = Core::simulated(settings, Clock::fake(1_000), &Handle::current()).expect("a core");
+    let core = Arc::new(core);
+    let guard = core.clone();
+    tokio::spawn(async move { guard.cache.guard().await });
+    for _ in 0..1_000 {
+        if core.cache.counts_limits() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(core.cache.counts_limits());
+    core
+}
+
+fn check(kind: &str, most: u32) -> LimitCheck {
+    let (kind, identifier) = (kind.to_owned(), format!("of {kind}"));
+    LimitCheck { kind, identifier, most, window_ms: 60_000, cost: 1, fallback: Fallback::Local }
+}
+
+fn evaluation(remaining: u32) -> Evaluation {
+    let retry_ms = Some(if remaining > 0 { 0 } else { 60_000 });
+    let runs = vec![RunVerdict { admitted: u32::from(remaining > 0), retry_ms }];
+    let quota = Quota { remaining, next_ms: 60_000, reset_ms: 60_000 };
+    Evaluation { quota, now_ms: 5, stamp_ms: 5, runs }
+}
+
+/// Checks the two limits, which are two operations; the store says this.
+fn settled(core: &Core, replies: [StoreResult; 2]) -> Option<Vec<Told>> {
+    core.cache.limits.separate();
+    let (mut ops, started) = (Vec::new(), Started { us: 0, moment: 0 });
+    let checks = [check("narrow", 3), check("wide", 5_000)];
+    let Ok(LimitPlan::Hot(mut hot)) = core.plan_limits(&checks, true, &mut ops, started) else {
+        panic!("the store is to be asked")
+    };
+    assert_eq!(ops.len(), 2);
+    core.settle_limits(&mut hot, &replies, started)
+}
+
+#[tokio::test]
+async fn what_one_limit_denies_is_charged_to_none_that_did_not_answer() {
+    let core = core().await;
+    let denied = Ok(Reply::Limits(vec![evaluation(0)]));
+    for silence in [StoreError::Timeout, StoreError::Refused("TRYAGAIN".into())] {
+        let told = settled(&core, [denied.clone(), Err(silence)]).expect("nothing is to be given back");
+        assert!(!told[0].admits());
+        assert_eq!(told[1], Told::NotAsked);
+        assert!(core.cache.limits.take_unsent(usize::MAX).is_empty(), "the store is told of no admission");
+        core.cache.limits.forget_denials();
+    }
+    let admitted = Ok(Reply::Limits(vec![evaluation(2)]));
+    let told = settled(&core, [admitted, Err(StoreError::Timeout)]).expect("nothing is to be given back");
+    assert!(told.iter().all(Told::admits) && matches!(told[1], Told::Alone(_)), "{told:?}");
+    assert_eq!(core.cache.limits.take_unsent(usize::MAX).len(), 1);
+}
+
+#[tokio::test]
+async fn health_says_why_the_store_is_not_believed_about_limits() {
+    let core = core().await;
+    let reason = || {
+        let store = core.store_standing();
+        core.limiter_standing(&store).reason.unwrap_or_default()
+    };
+    assert_eq!(reason(), "");
+    core.cache.limits.distrust();
+    assert!(reason().contains("being told"), "{}", reason());
+    core.cache.limits.refused();
+    assert!(reason().contains("does not take"), "{}", reason());
+    assert!(core.cache.limits.trust());
+    assert_eq!(reason(), "");
+}
