@@ -344,7 +344,11 @@ describe.each(stores)('$name', (kind) => {
 
   it('layers that were too slow for one are not asked again by each who waited', async () => {
     let asked = 0;
-    const hang = { name: 'view', timeoutMs: 60, load: () => new Promise<Figures>(() => void (asked += 1)) };
+    const load = () => {
+      asked += 1;
+      return new Promise<Figures>(() => {});
+    };
+    const hang = { name: 'view', timeoutMs: 60, load };
     const cache = engine.createLayeredCache<Figures>({ key: randomUUID(), ttl: 60, layers: [hang] });
     for (const ended of await Promise.all(Array.from({ length: 8 }, () => outcome(cache.get())))) {
       expect(ended).toMatchObject({
