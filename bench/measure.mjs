@@ -35,13 +35,13 @@ import { short } from './short.mjs';
  * @property {number} roundMs
  *
  * @typedef {Record<string, number>} Counts per call
- * @typedef {Sample & { name: string, rounds: Sample[], counts?: Counts }} Row
+ * @typedef {Sample & { name: string, group?: string, rounds: Sample[], counts?: Counts }} Row rows of one group are compared with each other
  * @typedef {(round: () => Promise<number>) => Promise<Counts>} Counter runs a round, which answers its number of calls
  */
 
 setFlagsFromString('--expose-gc');
 /** @type {() => void} */
-const collectGarbage = runInNewContext('gc');
+export const collectGarbage = runInNewContext('gc');
 
 /** One call in so many is timed, and one in so many of those checked: looking must not be what is measured. */
 const SAMPLED = 8;

@@ -11,7 +11,7 @@ import { BATCH } from './short.mjs';
  *
  * @typedef {object} Table
  * @property {string} title
- * @property {string} [base] name of the row the ratios refer to
+ * @property {string} [base] name of the row the ratios refer to, in every group of rows
  * @property {Row[]} [rows]
  * @property {number} [concurrency]
  * @property {Record<string, number>} [values] for a table that compares nothing
@@ -39,6 +39,10 @@ const OTHERS = [
   'bentocache',
   'layered-loader',
   'lru-cache',
+  'cache-manager',
+  'cacheable',
+  'keyv',
+  '@keyv/redis',
   // Not a peer: the stopwatch of the near hits.
   'mitata',
 ];
@@ -92,28 +96,33 @@ export function tableText({ title, base, rows, values, note }) {
     );
   }
   if (rows) {
-    const peer = rows.find(({ name }) => name === base);
+    const peerOf = (/** @type {Row} */ row) =>
+      rows.find(({ name, group }) => name === base && group === row.group);
+    const nameOf = (/** @type {Row} */ { name, group }) => (group === undefined ? name : `${group}: ${name}`);
     const ratio = (/** @type {number | null} */ ours, /** @type {number | null | undefined} */ theirs) =>
       ours === null || !theirs ? '-' : (ours / theirs).toFixed(2);
     const timed = rows.some(({ p50Us }) => !Number.isNaN(p50Us));
     const head = ['', 'calls/s', `x ${base?.replaceAll('`', '')}`];
     head.push(...(timed ? ['p50 us', 'x', 'p99 us'] : ['us per call']), 'JS CPU us', 'x', 'process CPU us');
-    const lines = rows.map((row) => [
-      row.name,
-      figure(row.opsPerSecond),
-      ratio(row.opsPerSecond, peer?.opsPerSecond),
-      ...(timed
-        ? [figure(row.p50Us), ratio(row.p50Us, peer?.p50Us), figure(row.p99Us)]
-        : [figure(1e6 / row.opsPerSecond)]),
-      figure(row.jsCpuUs),
-      ratio(row.jsCpuUs, peer?.jsCpuUs),
-      figure(row.processCpuUs),
-    ]);
+    const lines = rows.map((row) => {
+      const peer = peerOf(row);
+      return [
+        nameOf(row),
+        figure(row.opsPerSecond),
+        ratio(row.opsPerSecond, peer?.opsPerSecond),
+        ...(timed
+          ? [figure(row.p50Us), ratio(row.p50Us, peer?.p50Us), figure(row.p99Us)]
+          : [figure(1e6 / row.opsPerSecond)]),
+        figure(row.jsCpuUs),
+        ratio(row.jsCpuUs, peer?.jsCpuUs),
+        figure(row.processCpuUs),
+      ];
+    });
     parts.push(markdown(head, lines));
     const counted = Object.keys(rows.find(({ counts }) => counts)?.counts ?? {});
     if (counted.length > 0) {
       const counts = rows.map((row) => [
-        row.name,
+        nameOf(row),
         ...counted.map((name) => figure(row.counts?.[name] ?? null)),
       ]);
       parts.push(markdown(['counted, per call', ...counted], counts));

@@ -7,7 +7,7 @@ import { existsSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { cwd, root, run } from './run.mjs';
 
-const NAMES = ['near', 'store', 'rbac', 'request', 'limit', 'jwt', 'spin', 'footprint'];
+const NAMES = ['near', 'store', 'rbac', 'request', 'limit', 'datasource', 'jwt', 'spin', 'footprint'];
 
 const progress = (/** @type {string} */ text) => process.stderr.write(`bench: ${text}\n`);
 
