@@ -24,8 +24,15 @@ const MOST_ZONES = 64;
 const ISO =
   /^(\d{4}|[+-]\d{6})-(\d\d)-(\d\d)(?:[T ]([01]\d|2[0-3]):([0-5]\d)(?::[0-5]\d(?:[.,]\d{1,9})?)?(Z|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?)?)?$/;
 
+/** What tells the days of a zone, and the day of the minute that was asked for last: the present one, as a rule. */
+interface Calendar {
+  readonly format: Intl.DateTimeFormat;
+  minute: number;
+  day: number;
+}
+
 /** By name as given. */
-const calendars = new Map<string, Intl.DateTimeFormat>();
+const calendars = new Map<string, Calendar>();
 
 /**
  * `endDate`: a date, or a local time without an offset, is a day of the zone; a time with an offset, or a Date, is the
@@ -34,12 +41,12 @@ const calendars = new Map<string, Intl.DateTimeFormat>();
 export function lifetimeSeconds(endDate: unknown, now: number, timeZone: unknown = 'UTC'): number {
   const calendar = calendarOf(timeZone);
   if (endDate === undefined || endDate === null || endDate === '') return OPEN_SECONDS;
-  const age = dayOf(now, calendar) - lastDay(endDate, now, calendar);
+  const age = today(now, calendar) - lastDay(endDate, now, calendar);
   if (age > RECENT_DAYS) return SETTLED_SECONDS;
   return age > 0 ? RECENT_SECONDS : OPEN_SECONDS;
 }
 
-function lastDay(endDate: unknown, now: number, calendar: Intl.DateTimeFormat): number {
+function lastDay(endDate: unknown, now: number, calendar: Calendar): number {
   if (isDate(endDate)) {
     const moment = Date.prototype.getTime.call(endDate);
     if (Number.isNaN(moment)) throw refusedDate('the Date is invalid');
@@ -74,20 +81,30 @@ function offsetMs(offset: string): number {
 }
 
 /** The day of a moment, as far as it matters: what is later than now is today, and long ago is long ago. */
-function dayNear(moment: number, now: number, calendar: Intl.DateTimeFormat): number {
-  return dayOf(Math.min(now, Math.max(now - LONG_AGO_MS, moment)), calendar);
+function dayNear(moment: number, now: number, calendar: Calendar): number {
+  return dayOf(Math.min(now, Math.max(now - LONG_AGO_MS, moment)), calendar.format);
+}
+
+/** As `dayOf`, which takes longer than the rest of a key, for a time that many calls ask for: days begin with a minute. */
+function today(now: number, calendar: Calendar): number {
+  const minute = Math.floor(now / MINUTE_MS);
+  if (calendar.minute !== minute) {
+    calendar.day = dayOf(now, calendar.format);
+    calendar.minute = minute;
+  }
+  return calendar.day;
 }
 
 /** Days since 1970-01-01 on the calendar of the zone. */
-function dayOf(moment: number, calendar: Intl.DateTimeFormat): number {
+function dayOf(moment: number, format: Intl.DateTimeFormat): number {
   const shown = { year: 0, month: 0, day: 0 };
-  for (const { type, value } of calendar.formatToParts(moment)) {
+  for (const { type, value } of format.formatToParts(moment)) {
     if (type === 'year' || type === 'month' || type === 'day') shown[type] = Number(value);
   }
   return Date.UTC(shown.year, shown.month - 1, shown.day) / DAY_MS;
 }
 
-function calendarOf(timeZone: unknown): Intl.DateTimeFormat {
+function calendarOf(timeZone: unknown): Calendar {
   const known = calendars.get(timeZone as string);
   if (known !== undefined) return known;
   const calendar = newCalendar(timeZone);
@@ -96,7 +113,7 @@ function calendarOf(timeZone: unknown): Intl.DateTimeFormat {
   return calendar;
 }
 
-function newCalendar(timeZone: unknown): Intl.DateTimeFormat {
+function newCalendar(timeZone: unknown): Calendar {
   const field = 'timeZone';
   const refused = (cause?: unknown) => {
     const accepted = "the IANA name of a time zone is expected, such as 'America/New_York'";
@@ -105,7 +122,8 @@ function newCalendar(timeZone: unknown): Intl.DateTimeFormat {
   // Newer runtimes take an offset for a zone; whether it is accepted must not depend on the runtime.
   if (typeof timeZone !== 'string' || /^[+-]/.test(timeZone)) throw refused();
   try {
-    return new Intl.DateTimeFormat('en-US', { timeZone, year: 'numeric', month: 'numeric', day: 'numeric' });
+    const parts = { timeZone, year: 'numeric', month: 'numeric', day: 'numeric' } as const;
+    return { format: new Intl.DateTimeFormat('en-US', parts), minute: Number.NaN, day: Number.NaN };
   } catch (cause) {
     throw refused(cause);
   }
