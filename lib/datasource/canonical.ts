@@ -14,6 +14,8 @@ const MOST_LEVELS = 64;
 /** Characters of `"":0`. */
 const SHORTEST_PROPERTY = 4;
 const HALF_SURROGATE = /\p{Surrogate}/u;
+/** What JSON writes as it is: nothing in it is escaped, and half of nothing. */
+const PLAIN_TEXT = /^[ !#-[\]-~]*$/;
 /** What is shown in a path as it is. */
 const PLAIN_NAME = /^[A-Za-z_$][\w$]{0,63}$/;
 const LONGEST_NAME_SHOWN = 40;
@@ -121,6 +123,7 @@ class Writer {
 
   #text(value: string, what = 'it'): string {
     this.#room(value.length);
+    if (PLAIN_TEXT.test(value)) return this.#spend(`"${value}"`);
     if (!HALF_SURROGATE.test(value)) return this.#spend(JSON.stringify(value));
     throw this.#refused(`${what} holds half of a surrogate pair; well-formed text is expected`);
   }
