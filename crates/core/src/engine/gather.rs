@@ -21,9 +21,9 @@ use crate::source::{Denied, PartJson, Parts, Wanted};
 
 use super::Core;
 
-/// How long a statement waits for loads that are announced: about as long as it takes itself. A lease that
-/// somebody else holds does not hold it up for longer.
-const GATHER_MS: u64 = 2;
+/// How long a statement waits for loads that are announced: some round trips to a busy store. As a rule none is left
+/// long before; a lease that somebody else holds does not hold it up for longer.
+const GATHER_MS: u64 = 8;
 
 /// One part.
 #[derive(Clone, Debug, PartialEq, Eq)]
