@@ -168,6 +168,7 @@ describe('what is published', () => {
     );
     const given = [
       '--noEmit',
+      '--skipLibCheck',
       '--strict',
       '--module',
       'nodenext',

@@ -95,15 +95,12 @@ describe('PostgreSQL in a clone below a folder that only its owner may enter', (
     const { packagedPostgresFolders } = await import(new URL('binaries.mjs', servers));
     const { startPostgres } = await import(new URL('postgres.mjs', servers));
     process.env.PG_BIN = packagedPostgresFolders().find((one) => existsSync(one));
-    const started = [];
-    for (const tls of [false, true]) {
-      const server = await startPostgres({ tls });
-      const [row] = await server.query('SELECT 41 + 1 AS sum');
-      const link = '/proc/' + server.pid + '/exe';
-      started.push({ ...row, program: existsSync(link) ? readlinkSync(link) : undefined });
-      await server.stop();
-    }
-    console.log(JSON.stringify({ programs: process.env.PG_BIN, started }));
+    const server = await startPostgres();
+    const [row] = await server.query('SELECT 41 + 1 AS sum');
+    const link = '/proc/' + server.pid + '/exe';
+    const program = existsSync(link) ? readlinkSync(link) : undefined;
+    await server.stop();
+    console.log(JSON.stringify({ programs: process.env.PG_BIN, program, ...row }));
   `;
 
   it('starts, as root from a copy', async () => {
@@ -112,16 +109,15 @@ describe('PostgreSQL in a clone below a folder that only its owner may enter', (
       cwd: root,
       env: { ...process.env, TMPDIR: shared },
     });
-    const { programs, started } = JSON.parse(stdout) as {
+    const { programs, program, sum } = JSON.parse(stdout) as {
       programs: string;
-      started: { sum: number; program?: string }[];
+      program?: string;
+      sum: number;
     };
     expect(programs.startsWith(folder)).toBe(true);
-    expect(started.map(({ sum }) => sum)).toEqual([42, 42]);
+    expect(sum).toBe(42);
     const isRoot = process.getuid?.() === 0;
-    for (const { program } of started) {
-      if (program !== undefined) expect(program.includes('bcos-postgres-')).toBe(isRoot);
-    }
+    if (program !== undefined) expect(program.includes('bcos-postgres-')).toBe(isRoot);
   }, 60_000);
 });
 
