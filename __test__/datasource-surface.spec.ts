@@ -39,9 +39,11 @@ class Played {
     this.called.push(full === true ? 'begin in full' : 'begin');
     return (this.begin.shift() ?? (() => [LEAD, 5]))();
   };
+  endings: (() => unknown)[] = [];
+
   endLead = async (lead: number, written: string | null) => {
     this.called.push(written === null ? `fail ${lead}` : `end ${lead}`);
-    return 9;
+    return (this.endings.shift() ?? (() => 9))();
   };
   dropLead = async (lead: number) => void this.called.push(`drop ${lead}`);
   invalidateResult = async () => {
@@ -156,6 +158,35 @@ describe('a ticket', () => {
     await expect(ask(options(caller.signal))).rejects.toThrow(/gone|30 ms/);
     await sleep(100);
     expect(native.called).toEqual(['begin', 'drop 5']);
+  });
+
+  it.each<ErrorCode>(['E_CLOSED', 'E_DEADLINE', 'E_INTERNAL'])(
+    'whose end the native side does not take (%s) costs nobody the answer',
+    async (code) => {
+      native.endings = [failing(code)];
+      expect(await ask()).toMatchObject({ data: ['own'], fromCache: false });
+      const failure = new RangeError('no');
+      native.endings = [failing(code)];
+      query = async () => Promise.reject(failure);
+      await expect(ask()).rejects.toBe(failure);
+      expect(native.called).toEqual(['begin', 'end 5', 'begin', 'fail 5']);
+    },
+  );
+
+  it('for whose end there was no room for a moment is ended all the same: others wait for it', async () => {
+    native.endings = [failing('E_OVERLOADED'), failing('E_OVERLOADED')];
+    expect(await ask()).toMatchObject({ data: ['own'], fromCache: false });
+    expect([ran, native.called]).toEqual([1, ['begin', 'end 5', 'end 5', 'end 5']]);
+  });
+
+  it.each<[what: string, result: object]>([
+    ['nothing', { data: [], toJSON: () => undefined }],
+    ['a number', { data: [], toJSON: () => 5 }],
+    ['an error', { data: [10n] }],
+  ])('is ended as failed when JSON makes %s of the result', async (_, result) => {
+    query = async () => result;
+    await expect(ask()).rejects.toMatchObject({ code: 'E_INVALID_ARGUMENT' });
+    expect(native.called).toEqual(['begin', 'fail 5']);
   });
 
   it('that comes after its caller went away is given back', async () => {

@@ -352,6 +352,20 @@ describe.each(stores)('$name', (kind) => {
     expect(versionOf((await fresh.json()) as { data: { version: number }[] })).toBe(2);
   });
 
+  it('is a response of its own also when its times do not come first', async () => {
+    const { params } = source();
+    const respond = (value: string, forceRefresh: boolean, tag = '') => {
+      const request = new Request('http://localhost/', { headers: { 'if-none-match': tag } });
+      const query = async () => ({ data: [value], 1: 'a name like a number' });
+      return engine.queryAsResponse(request, params, ['a'], query, { forceRefresh });
+    };
+    const first = await respond('x', true);
+    const tag = first.headers.get('etag') ?? '';
+    expect([first.status, first.headers.get('age')]).toEqual([200, null]);
+    if (kind.caches) expect((await respond('y', false, tag)).status).toBe(304);
+    expect((await respond('y', true, tag)).status).toBe(200);
+  });
+
   it.each<[what: string, call: (engine: Engine) => Promise<unknown>]>([
     ['no function', (one) => one.queryDataSourceWithCache({ dataSourceId: 1 }, [], 7 as never)],
     ['no parameters', (one) => one.queryDataSourceWithCache(null as never, [], async () => ({ data: [] }))],

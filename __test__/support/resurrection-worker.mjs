@@ -12,7 +12,7 @@ import { anyMoment, PAST_MS, Results, Tokens, Users } from './resurrection-subje
 
 const EVICTIONS = 0.03;
 /** Of the entries that are kept beyond their time, how often one is made to be past it. */
-const AGEINGS = 0.3;
+const AGEINGS = 0.9;
 const CROWD = 4;
 
 /**

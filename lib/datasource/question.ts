@@ -70,12 +70,16 @@ export async function run({ query, ttlMs }: Question): Promise<Stored> {
 }
 
 export function json(loaded: unknown): string {
+  const field = 'the result of queryFunction';
+  let cause: unknown;
   try {
-    return JSON.stringify(loaded);
-  } catch (cause) {
-    const field = 'the result of queryFunction';
-    throw new InvalidArgumentError(`${field} is not accepted: JSON cannot carry it`, { field, cause });
+    const written: string | undefined = JSON.stringify(loaded);
+    // With a toJSON of its own it may be anything.
+    if (written?.startsWith('{')) return written;
+  } catch (error) {
+    cause = error;
   }
+  throw new InvalidArgumentError(`${field} is not accepted: JSON cannot carry it`, { field, cause });
 }
 
 export function refused(field: string, why: string): InvalidArgumentError {

@@ -1,9 +1,10 @@
 /**
  * A result as an HTTP response that a browser may keep for itself and ask about again. Its JSON is never parsed: the
  * times are read from its beginning.
- * Invariant: two results with the same tag are the same result.
+ * Invariant: a tag names one result: the millisecond in which it was made and its length, or a digest of it.
  */
 
+import { createHash } from 'node:crypto';
 import type * as Public from '../../index.js';
 
 const TIMES = /^\{"cached_at":"([^"]{1,40})","expires_at":"([^"]{1,40})"/;
@@ -14,20 +15,25 @@ export function asResponse(
   forced: boolean,
 ): Response {
   const { json: body } = result;
-  const [, cachedAt = ''] = TIMES.exec(body.subarray(0, 120).toString('latin1')) ?? [];
-  const at = Date.parse(cachedAt);
-  const etag = `"${at.toString(36)}-${body.length.toString(36)}"`;
+  const [, cachedAt] = TIMES.exec(body.subarray(0, 120).toString('latin1')) ?? [];
+  const at = cachedAt === undefined ? undefined : Date.parse(cachedAt);
+  const etag = `"${at === undefined ? digest(body) : `${at.toString(36)}-${body.length.toString(36)}`}"`;
   const headers = {
     'content-type': 'application/json',
     'cache-control': 'private, max-age=0, must-revalidate',
     etag,
-    age: String(Math.max(0, Math.floor((Date.now() - at) / 1_000))),
+    ...(at === undefined ? {} : { age: String(Math.max(0, Math.floor((Date.now() - at) / 1_000))) }),
     'x-cache-status': status(result, forced),
   };
   if (matches(request.headers.get('if-none-match'), etag))
     return new Response(null, { status: 304, headers });
   // A Buffer may be a view of a larger piece of memory; Response takes exactly what it shows.
   return new Response(new Uint8Array(body.buffer as ArrayBuffer, body.byteOffset, body.length), { headers });
+}
+
+/** Of a result whose times do not come first, because it has a property that looks like a number. */
+function digest(body: Buffer): string {
+  return createHash('sha256').update(body).digest('base64url');
 }
 
 function status({ fromCache, stale }: Public.RawDataSourceResult, forced: boolean): string {

@@ -5,6 +5,7 @@
  * reaches whoever waits for it and is never stored; its answer always arrives, whatever the cache does.
  */
 
+import { setTimeout as sleep } from 'node:timers/promises';
 import type * as Public from '../../index.js';
 import { abortable, type CallOptions, check, deadline, remaining, text } from '../arguments.js';
 import { BcosCacheError } from '../errors.js';
@@ -33,6 +34,8 @@ interface Call {
   ran: boolean;
 }
 
+/** Before a query's end is told again that found no room: a full queue is empty in a quarter of a second. */
+const PAUSES_MS = [20, 100, 500] as const;
 /** How often a refresh begins anew because somebody else was faster. */
 const REFRESHES = 3;
 /** A query takes as long as it takes: whoever waits for one is not sent away before. */
@@ -160,11 +163,7 @@ export class DataSources {
         return run(call.question);
       },
       encode: json,
-      // A query whose caller is gone may have been cut short with it: nobody gets what it brings.
-      end: (lead, written) => {
-        const ended = isGone(call) ? this.#native.dropLead(lead) : this.#native.endLead(lead, written);
-        return ended as Promise<unknown>;
-      },
+      end: (lead, written) => this.#end(lead, written, () => isGone(call)),
       decode: (written, serial) => (raw ? Buffer.from(written) : this.#objects.parse(serial, written)),
     };
   }
@@ -185,10 +184,28 @@ export class DataSources {
       try {
         written = json(await run(question));
       } finally {
-        await (isCut() ? this.#native.dropLead(lead) : this.#native.endLead(lead, written));
+        await this.#end(lead, written, isCut);
       }
     };
     again().catch(() => undefined);
+  }
+
+  /**
+   * Tells the native side how a query has ended. Its caller gets the answer whatever comes of that, and those who wait
+   * for it are not left waiting because there was no room for a moment. A query whose caller is gone may have been cut
+   * short with it: nobody gets what it brings.
+   */
+  async #end(lead: number, written: string | null, isCut: () => boolean): Promise<unknown> {
+    const cut = isCut();
+    for (const pauseMs of [0, ...PAUSES_MS]) {
+      if (pauseMs > 0) await sleep(pauseMs, undefined, { ref: false });
+      try {
+        return await (cut ? this.#native.dropLead(lead) : this.#native.endLead(lead, written));
+      } catch (error) {
+        if (!(error instanceof BcosCacheError) || error.code !== 'E_OVERLOADED') break;
+      }
+    }
+    return 0;
   }
 
   async invalidate(cacheKey: string, options: CallOptions | undefined): Promise<Public.InvalidationResult> {

@@ -45,6 +45,8 @@ pub struct RefreshRequest {
 struct Running {
     right: Refresh,
     subject: ResultSubject,
+    /// The version that is refreshed.
+    etag: u64,
     env: u64,
     begun_ms: u64,
     /// Given back when this ends.
@@ -84,35 +86,38 @@ impl Refreshes {
     }
 }
 
-/// Results to be left alone, each until its time: so that of many hits of one moment one asks for the right to refresh.
+/// Versions of results to be left alone, each until its time: so that of many hits of one moment one asks for the right
+/// to refresh.
 #[derive(Default)]
-struct Marks(HashMap<Key, u64, ahash::RandomState>);
+struct Marks(HashMap<Key, Mark, ahash::RandomState>);
+
+struct Mark {
+    etag: u64,
+    until_ms: u64,
+}
 
 impl Marks {
-    /// Marks a result unless it is marked already, or too many are.
-    fn take(&mut self, key: &Key, now_ms: u64, until_ms: u64) -> bool {
-        if self.0.get(key).is_some_and(|until| now_ms < *until) {
+    /// Marks a version unless it is marked already, or too many are.
+    fn take(&mut self, key: &Key, etag: u64, now_ms: u64, until_ms: u64) -> bool {
+        if self.0.get(key).is_some_and(|mark| mark.etag == etag && now_ms < mark.until_ms) {
             return false;
         }
         if self.0.len() >= limits::REFRESH_MARKS && !self.0.contains_key(key) {
-            self.0.retain(|_, until| now_ms < *until);
+            self.0.retain(|_, mark| now_ms < mark.until_ms);
             if self.0.len() >= limits::REFRESH_MARKS {
                 return false;
             }
         }
-        self.0.insert(key.clone(), until_ms);
+        self.0.insert(key.clone(), Mark { etag, until_ms });
         true
     }
 
-    /// Moves the end of a mark, or takes it away.
-    fn set(&mut self, key: &Key, until_ms: Option<u64>) {
-        match until_ms {
-            None => _ = self.0.remove(key),
-            Some(until) => {
-                if let Some(known) = self.0.get_mut(key) {
-                    *known = until;
-                }
-            }
+    /// Moves the end of a mark, if it is still the one of that version; 0 takes it away.
+    fn set(&mut self, key: &Key, etag: u64, until_ms: u64) {
+        match self.0.get_mut(key) {
+            Some(mark) if mark.etag == etag && until_ms > 0 => mark.until_ms = until_ms,
+            Some(mark) if mark.etag == etag => _ = self.0.remove(key),
+            _ => {}
         }
     }
 }
@@ -127,7 +132,8 @@ impl Core {
         let now = self.cache.clock.now_ms();
         // Until its lease would have ended: whoever is told to may be gone before asking for it.
         let until = now + self.cache.times.lease_ms;
-        let refresh = advice.refresh && self.refreshes.marks.lock().take(subject.key(), now, until);
+        let refresh =
+            advice.refresh && self.refreshes.marks.lock().take(subject.key(), found.etag, now, until);
         if !advice.stale && !refresh {
             return outcome;
         }
@@ -152,16 +158,16 @@ impl Core {
         let (right, room) = match (begun, room) {
             (Begun::Right(right), Some(room)) => (right, room),
             (begun, _) => {
-                let again = (!matches!(begun, Begun::Gone)).then_some(now + limits::REFRESH_AGAIN_MS);
-                self.refreshes.marks.lock().set(&key, again);
+                let again = if matches!(begun, Begun::Gone) { 0 } else { now + limits::REFRESH_AGAIN_MS };
+                self.refreshes.marks.lock().set(&key, etag, again);
                 return Ok(Outcome::Nothing);
             }
         };
         let number = self.next_lead.fetch_add(1, Ordering::SeqCst) + 1;
         let longest_ms = subject.longest_load_ms(&self.cache.times);
-        let running = Running { right, subject, env, begun_ms: now, _room: room };
+        let running = Running { right, subject, etag, env, begun_ms: now, _room: room };
         self.refreshes.running.lock().insert(number, running);
-        self.refreshes.marks.lock().set(&key, Some(now + longest_ms));
+        self.refreshes.marks.lock().set(&key, etag, now + longest_ms);
         self.telemetry.refreshes.up();
         self.watch(number, longest_ms);
         Ok(Outcome::Lead(number))
@@ -169,7 +175,8 @@ impl Core {
 
     /// Ends a refresh with the JSON of its result, or as failed.
     pub(super) async fn end_refresh(&self, number: u64, json: Option<String>) {
-        let Some(Running { right, subject, begun_ms, .. }) = self.refreshes.running.lock().remove(&number)
+        let Some(Running { right, subject, etag, begun_ms, .. }) =
+            self.refreshes.running.lock().remove(&number)
         else {
             return;
         };
@@ -179,21 +186,21 @@ impl Core {
             // Not what it threw, which may hold personal data and is the application's to log.
             tracing::warn!(component = "datasource", key = ?key, "a query that was run again in the background failed");
             let until = self.cache.clock.now_ms() + limits::REFRESH_PAUSE_MS;
-            self.refreshes.marks.lock().set(key, Some(until));
+            self.refreshes.marks.lock().set(key, etag, until);
             return self.cache.end_refresh(right, limits::REFRESH_PAUSE_MS).await;
         };
         let loaded = self.packed(&subject, json, right.companion(), begun_ms).await;
         let replaced = self.cache.finish_refresh(&subject, right, &loaded).await;
         self.telemetry.refreshes_refused.add(u64::from(!replaced));
-        self.refreshes.marks.lock().set(key, None);
+        self.refreshes.marks.lock().set(key, etag, 0);
     }
 
     /// Gives a refresh back that nobody will end, or not in time.
     pub(super) async fn forget_refresh(&self, number: u64) {
         let gone = self.refreshes.running.lock().remove(&number);
-        if let Some(Running { right, subject, .. }) = gone {
+        if let Some(Running { right, subject, etag, .. }) = gone {
             self.telemetry.refreshes_refused.up();
-            self.refreshes.marks.lock().set(subject.key(), None);
+            self.refreshes.marks.lock().set(subject.key(), etag, 0);
             self.cache.end_refresh(right, 0).await;
         }
     }
@@ -211,26 +218,29 @@ mod tests {
     #[test]
     fn of_many_hits_of_one_moment_one_refreshes() {
         let mut marks = Marks::default();
-        let taken = (0..1_000).filter(|_| marks.take(&key(1), 100, 200)).count();
+        let taken = (0..1_000).filter(|_| marks.take(&key(1), 7, 100, 200)).count();
         assert_eq!(taken, 1);
-        assert!(marks.take(&key(2), 100, 200), "another one");
-        assert!(!marks.take(&key(1), 199, 300) && marks.take(&key(1), 200, 300), "until its end");
-        marks.set(&key(1), Some(250));
-        assert!(!marks.take(&key(1), 249, 300));
-        marks.set(&key(1), None);
-        assert!(marks.take(&key(1), 201, 300));
-        marks.set(&key(3), Some(900));
-        assert!(marks.take(&key(3), 201, 300), "what was not marked is not by moving its end");
+        assert!(marks.take(&key(2), 7, 100, 200), "another one");
+        assert!(!marks.take(&key(1), 7, 199, 300) && marks.take(&key(1), 7, 200, 300), "until its end");
+        marks.set(&key(1), 7, 250);
+        assert!(!marks.take(&key(1), 7, 249, 300));
+        marks.set(&key(1), 7, 0);
+        assert!(marks.take(&key(1), 7, 201, 300));
+        assert!(marks.take(&key(1), 8, 202, 300), "another version");
+        marks.set(&key(1), 7, 0);
+        assert!(!marks.take(&key(1), 8, 203, 300), "the end of an older one is not its");
+        marks.set(&key(3), 7, 900);
+        assert!(marks.take(&key(3), 7, 201, 300), "what was not marked is not by moving its end");
     }
 
     #[test]
     fn marks_are_bounded_and_those_that_ended_make_room() {
         let mut marks = Marks::default();
         for number in 0..limits::REFRESH_MARKS {
-            assert!(marks.take(&key(number), 100, 200 + number as u64 % 2));
+            assert!(marks.take(&key(number), 7, 100, 200 + number as u64 % 2));
         }
-        assert!(!marks.take(&key(limits::REFRESH_MARKS), 100, 200), "full");
-        assert!(marks.take(&key(limits::REFRESH_MARKS), 200, 300), "half of them ended");
+        assert!(!marks.take(&key(limits::REFRESH_MARKS), 7, 100, 200), "full");
+        assert!(marks.take(&key(limits::REFRESH_MARKS), 7, 200, 300), "half of them ended");
         assert_eq!(marks.0.len(), limits::REFRESH_MARKS / 2 + 1);
     }
 }
