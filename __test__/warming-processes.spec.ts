@@ -191,6 +191,13 @@ describe('the default engine', () => {
     expect(result.facts['state']).not.toBe('idle');
   });
 
+  it('a thread that is ended takes its warm-up along', async () => {
+    const { facts } = await script('a thread that is ended', { ENABLE_CACHE_WARMING: 'false' });
+    expect(facts['stats']).toMatchObject({ rolesWarmed: 1, usersWarmed: 1, errors: 0 });
+    expect(facts['ended']).toBe('idle');
+    expect(await keys()).toContain('warming:aggressive');
+  });
+
   it('a report of a fallback does not throw, whatever is configured', async () => {
     expect((await script('bad configuration', { REDIS_PORT: 'abc' })).facts).toEqual({ recorded: true });
   });

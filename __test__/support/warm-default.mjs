@@ -1,6 +1,7 @@
 /** Whether the default engine warms by itself: one scenario per run, named by the first argument. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { load, tell } from './script-tools.mjs';
+import { Worker } from 'node:worker_threads';
+import { ENTRY, load, tell } from './script-tools.mjs';
 
 /** Until the warm-up has ended, or so long that it would have. @param {typeof import('../../index.js')} api */
 async function warming(api) {
@@ -55,6 +56,24 @@ const scenarios = {
   async 'asked for as the first use'() {
     const api = load();
     tell({ stats: await api.warmCache({ level: 'aggressive', users: 1 }) });
+  },
+
+  /** It holds the warm-up of the default engine, and would never end its query. */
+  async 'a thread that is ended'() {
+    const api = load();
+    const state = async () => (await api.getHealth()).warming;
+    const code = `
+      const api = require(${JSON.stringify(ENTRY)});
+      const queryFunction = () => new Promise(() => undefined);
+      const dataSources = [{ params: { dataSourceId: 'endless' }, userOrganizations: null, queryFunction }];
+      void api.warmCache({ level: 'aggressive', users: 0, dataSources });
+      setInterval(() => undefined, 1000);`;
+    const worker = new Worker(code, { eval: true });
+    while ((await state()).stage !== 'dataSources') await sleep(10);
+    await worker.terminate();
+    // One that asks for more waits for the other's end.
+    const stats = await api.warmCache({ level: 'aggressive', users: 1, force: true, deadlineMs: 5_000 });
+    tell({ stats, ended: (await state()).state });
   },
 
   'bad configuration'() {

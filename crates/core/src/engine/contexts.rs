@@ -35,7 +35,7 @@ use crate::store::{Op, Reply, StoreResult};
 use crate::telemetry::Tier;
 
 use super::fallbacks::Past;
-use super::gather::{Gather, Want};
+use super::gather::{Announced, Gather, Want};
 use super::hot::{Hot, Plan};
 use super::{Core, Outcome, Started};
 
@@ -410,10 +410,7 @@ impl Core {
             self.resolve(user, own, |epoch| async move {
                 Ok(user.loaded(epoch, &self.part(Want::User(user.user_id.clone()), first).await?))
             }),
-            self.resolve(&tree, organizations, |epoch| async move {
-                let subject = TreeSubject::new(&self.cache.keys);
-                Ok(subject.loaded(epoch, &self.part(Want::Tree, second).await?))
-            }),
+            self.organizations(organizations, second),
         );
         let (own, organizations) = (own?, organizations?);
         let json = match body(&own) {
@@ -476,6 +473,33 @@ impl Core {
         kept
     }
 
+    /// The organizations: what a look at them said, or what it takes to find out.
+    pub(super) async fn organizations(
+        self: &Arc<Self>,
+        judged: Judged,
+        announced: Option<Announced>,
+    ) -> Result<Found, Error> {
+        let tree = TreeSubject::new(&self.cache.keys);
+        let loader = |epoch| async move {
+            let tree = TreeSubject::new(&self.cache.keys);
+            Ok(tree.loaded(epoch, &self.part(Want::Tree, announced).await?))
+        };
+        self.resolve(&tree, judged, loader).await
+    }
+
+    /// As `organizations`, a role.
+    pub(super) async fn role(
+        self: &Arc<Self>,
+        role: &RoleSubject,
+        judged: Judged,
+        announced: Option<Announced>,
+    ) -> Result<Found, Error> {
+        let loader = |epoch| async move {
+            Ok(role.loaded(epoch, &self.part(Want::Role(role.role_id.clone()), announced).await?))
+        };
+        self.resolve(role, judged, loader).await
+    }
+
     /// The roles of a part: those that were looked at already, and the rest in one more round trip.
     async fn roles(
         self: &Arc<Self>,
@@ -509,12 +533,7 @@ impl Core {
         let loads = wanted.into_iter().map(|(subject, judged)| {
             let announced = self.announce_part(&subject, &judged);
             async move {
-                let role = &subject;
-                let found = self
-                    .resolve(role, judged, |epoch| async move {
-                        Ok(role.loaded(epoch, &self.part(Want::Role(role.role_id.clone()), announced).await?))
-                    })
-                    .await?;
+                let found = self.role(&subject, judged, announced).await?;
                 Ok((subject, found))
             }
         });

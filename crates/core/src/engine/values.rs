@@ -37,8 +37,8 @@ pub enum ValueRequest {
     Info,
 }
 
-/// Copies of something else. Revocations, generations and rate limits are no copies: they stay.
-const COPIES: [Namespace; 8] = [
+/// Copies of something else, and the mark that says that they are there. Revocations, generations and rate limits are no copies: they stay.
+const COPIES: [Namespace; 9] = [
     Namespace::Value,
     Namespace::DataSource,
     Namespace::UserBasic,
@@ -47,6 +47,7 @@ const COPIES: [Namespace; 8] = [
     Namespace::RolePermissions,
     Namespace::OrganizationTree,
     Namespace::JwtPayload,
+    Namespace::Warming,
 ];
 
 impl Core {

@@ -13,7 +13,6 @@ use crate::rbac::{RoleSubject, TreeSubject, epoch_key};
 use crate::store::{Op, Reply};
 
 use super::super::contexts::Consistency;
-use super::super::gather::Want;
 use super::super::worker::{self, Job, Ticket};
 use super::super::{Core, Outcome, Request, Started};
 
@@ -97,22 +96,9 @@ impl Core {
             Item::Role(role) => (Some(role.clone()), self.announce_part(role, &judged)),
         };
         async move {
-            let core = &core;
             let found = match &subject {
-                Some(role) => {
-                    core.resolve(role, judged, |epoch| async move {
-                        Ok(role.loaded(epoch, &core.part(Want::Role(role.role_id.clone()), announced).await?))
-                    })
-                    .await
-                }
-                None => {
-                    let tree = TreeSubject::new(&core.cache.keys);
-                    core.resolve(&tree, judged, |epoch| async move {
-                        let tree = TreeSubject::new(&core.cache.keys);
-                        Ok(tree.loaded(epoch, &core.part(Want::Tree, announced).await?))
-                    })
-                    .await
-                }
+                Some(role) => core.role(role, judged, announced).await,
+                None => core.organizations(judged, announced).await,
             };
             match found {
                 Ok(found) if found.negative() => Ended::Gone,
