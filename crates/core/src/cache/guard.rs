@@ -84,6 +84,8 @@ impl Cache {
                 }
                 self.served.store(true, Ordering::SeqCst);
                 self.other.store(false, Ordering::SeqCst);
+                // Believed at once when it need not be told anything; else once it was.
+                self.limits.trust();
                 self.settled.store(true, Ordering::SeqCst);
                 tracing::info!(component = "store", mode = self.store.mode(), "the store is in service");
                 self.changed.notify_waiters();
