@@ -85,7 +85,9 @@ impl Cache {
                 self.served.store(true, Ordering::SeqCst);
                 self.other.store(false, Ordering::SeqCst);
                 // Believed at once when it need not be told anything; else once it was.
-                self.limits.trust();
+                if self.limits.trust() {
+                    self.moments.told(self.clock.now_ms());
+                }
                 self.settled.store(true, Ordering::SeqCst);
                 tracing::info!(component = "store", mode = self.store.mode(), "the store is in service");
                 self.changed.notify_waiters();
