@@ -143,3 +143,30 @@ pub const WARM_ENDED: usize = 16;
 /// Checks of one script call: nobody else is served meanwhile, and three microseconds each are what some plain commands
 /// take. Most of what is saved is saved by a dozen.
 pub const LIMITS_EACH: usize = 64;
+
+/// Columns of an analytics table: more than any of the application's has.
+pub const ANALYTICS_COLUMNS: usize = 256;
+/// Bytes of a column's name: Postgres allows 63 by default.
+pub const ANALYTICS_NAME_BYTES: usize = 255;
+/// The longest text or JSON of one row. A table with longer ones is not made for charts.
+pub const ANALYTICS_VALUE_BYTES: usize = 256 * 1024;
+/// Rows that are handed over at once, and the most of any frame: enough to make packing worth it, a few MB unpacked.
+pub const ANALYTICS_BATCH_ROWS: usize = 65_536;
+/// Bytes after which a batch with long texts or many columns is handed over early.
+pub const ANALYTICS_BATCH_BYTES: usize = 16 << 20;
+/// Unpacked bytes after which a frame is made of fewer rows: it is read whole.
+pub const ANALYTICS_FRAME_TARGET_BYTES: usize = 2 << 20;
+/// The most a stored frame may claim to unpack to: the widest row, several times over.
+pub const ANALYTICS_FRAME_BYTES: usize = 256 << 20;
+/// The most a stored manifest may claim to unpack to: about 20 million combinations.
+pub const ANALYTICS_MANIFEST_BYTES: usize = 128 << 20;
+/// Pairs of a measure and a frequency. Beyond it a column is called a measure that is none.
+pub const ANALYTICS_GROUPS: usize = 65_536;
+/// Values of one `in` list: a caller who may see every practice and names them all.
+pub const ANALYTICS_OPERANDS: usize = 100_000;
+/// Bytes of a `like` pattern.
+pub const ANALYTICS_PATTERN_BYTES: usize = 4_096;
+/// Groups of one aggregate: more are rows, not an aggregate.
+pub const ANALYTICS_ANSWER_GROUPS: usize = 1_000_000;
+/// Distinct values that one aggregate counts in memory, some 20 bytes each; the source counts more on disk.
+pub const ANALYTICS_DISTINCT: usize = 2_000_000;

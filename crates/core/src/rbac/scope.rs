@@ -82,7 +82,7 @@ pub struct Scopes {
 
 impl Scopes {
     /// `granted` are pairs of `resource:action` and the scope column.
-    pub(super) fn new<'a>(
+    pub(crate) fn new<'a>(
         super_admin: bool,
         practices: Vec<i64>,
         provider: Option<i64>,
