@@ -32,9 +32,13 @@ impl GroupBy {
     pub fn new(schema: &Schema, column: &str, unit: Option<Unit>) -> Result<Self, Refused> {
         let at = schema.position(column)?;
         match schema.fields()[at].kind {
-            Type::Json => Err(Refused::question(column, "json cannot be compared; use a column of another type")),
+            Type::Json => {
+                Err(Refused::question(column, "json cannot be compared; use a column of another type"))
+            }
             Type::Date | Type::Timestamp | Type::TimestampTz => Ok(Self { column: at, unit }),
-            _ if unit.is_some() => Err(Refused::question(column, "only dates and timestamps have units of time")),
+            _ if unit.is_some() => {
+                Err(Refused::question(column, "only dates and timestamps have units of time"))
+            }
             _ => Ok(Self { column: at, unit }),
         }
     }
@@ -135,7 +139,8 @@ impl Groups {
             };
             let field = &schema.fields()[by.column];
             let beyond = |_| Refused::Beyond { column: field.name.clone() };
-            columns.push((field.name.clone(), by.codes.column(field, &of_column, &by.display).map_err(beyond)?));
+            columns
+                .push((field.name.clone(), by.codes.column(field, &of_column, &by.display).map_err(beyond)?));
         }
         columns.reverse();
         Ok(columns)

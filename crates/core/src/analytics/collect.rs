@@ -105,7 +105,8 @@ impl Collector {
     /// A number, days or microseconds since 2000-01-01; see [`Type`].
     pub fn integer(&mut self, value: i64) -> Result<(), Refused> {
         let (least, most) = self.kind.integers();
-        let plain = matches!(self.kind, Type::Int | Type::BigInt | Type::Date | Type::Timestamp | Type::TimestampTz);
+        let plain =
+            matches!(self.kind, Type::Int | Type::BigInt | Type::Date | Type::Timestamp | Type::TimestampTz);
         self.check(plain && (least..=most).contains(&value.into()), "an integer of its type")?;
         self.push(value.into(), false);
         Ok(())

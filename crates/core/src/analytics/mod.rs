@@ -29,6 +29,7 @@ mod filter;
 mod frame;
 mod like;
 mod literal;
+mod live;
 mod manifest;
 mod manifest_bytes;
 #[cfg(test)]
@@ -60,6 +61,7 @@ pub use filter::{Operator, Predicate, Test};
 pub use frame::{Frame, Hash};
 pub use like::Pattern;
 pub use literal::{Literal, Operand};
+pub use live::{Generation, Held, Live, State};
 pub use manifest::{Entry, Manifest, Part, Plan};
 pub use nulls::Nulls;
 pub use packed::{Distances, Packed};

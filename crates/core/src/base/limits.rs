@@ -170,3 +170,5 @@ pub const ANALYTICS_PATTERN_BYTES: usize = 4_096;
 pub const ANALYTICS_ANSWER_GROUPS: usize = 1_000_000;
 /// Distinct values that one aggregate counts in memory, some 20 bytes each; the source counts more on disk.
 pub const ANALYTICS_DISTINCT: usize = 2_000_000;
+/// The most that a live pointer is: three generations and why one of them waits.
+pub const ANALYTICS_LIVE_BYTES: usize = 64 * 1024;
