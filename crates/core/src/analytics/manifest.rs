@@ -220,6 +220,16 @@ impl Manifest {
         self.frames.iter().map(|frame| u64::from(frame.bytes)).sum()
     }
 
+    /// Bytes in memory, about.
+    pub fn size(&self) -> usize {
+        let texts = [&self.measures, &self.frequencies].into_iter().flatten().flatten().map(String::len);
+        texts.sum::<usize>()
+            + (self.practices.len() + self.providers.len()) * size_of::<Option<i64>>()
+            + self.groups.len() * size_of::<Group>()
+            + self.frames.len() * size_of::<Entry>()
+            + self.runs.len() * size_of::<Run>()
+    }
+
     /// The first and the last date of all rows.
     pub fn dates(&self) -> Option<(i64, i64)> {
         let dates = || self.frames.iter().filter_map(|frame| frame.dates);

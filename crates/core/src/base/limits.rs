@@ -172,3 +172,5 @@ pub const ANALYTICS_ANSWER_GROUPS: usize = 1_000_000;
 pub const ANALYTICS_DISTINCT: usize = 2_000_000;
 /// The most that a live pointer is: three generations and why one of them waits.
 pub const ANALYTICS_LIVE_BYTES: usize = 64 * 1024;
+/// Frames that are asked for in one round trip: some hundred KB.
+pub const ANALYTICS_READ_FRAMES: usize = 64;

@@ -69,6 +69,8 @@ pub struct AnalyticsSettings {
     pub ttl_s: u64,
     pub batch_rows: usize,
     pub query_timeout_ms: u64,
+    /// Bytes of frames and manifests that are kept in this process.
+    pub near_bytes: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,6 +169,7 @@ fn meaning(values: &Values<'_>, raw: &Raw, errors: &mut Vec<ConfigError>) -> Set
             ttl_s: values.number("CACHE_TTL"),
             batch_rows: values.number("CACHE_BATCH_SIZE"),
             query_timeout_ms: values.number("CACHE_QUERY_TIMEOUT"),
+            near_bytes: values.number("ANALYTICS_NEAR_BYTES"),
         },
         warming: WarmingSettings {
             by_itself: values.flag("ENABLE_CACHE_WARMING"),

@@ -25,6 +25,7 @@ use crate::store::{Store, sim::Sim};
 use crate::telemetry::Telemetry;
 
 use super::Core;
+use super::analytics::Analytics;
 use super::contexts::Rbac;
 use super::fallbacks::Fallbacks;
 use super::refreshes::Refreshes;
@@ -93,6 +94,7 @@ fn assemble(
         source_found: Found::new(clock.now_ms()),
         fallbacks: Fallbacks::default(),
         warming: Warming::default(),
+        analytics: Analytics::new(settings.analytics.near_bytes),
         started_ms: clock.now_ms(),
         cache,
         source,

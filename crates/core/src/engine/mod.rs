@@ -9,6 +9,7 @@
 //! Invariant: every request that was accepted is settled exactly once, by its answer, its deadline or
 //! the end of the engine.
 
+mod analytics;
 mod authorize;
 mod build;
 mod cold;
@@ -347,6 +348,7 @@ pub struct Core {
     tail: tail::TailState,
     fallbacks: fallbacks::Fallbacks,
     warming: warming::Warming,
+    analytics: analytics::Analytics,
     started_ms: u64,
     source_found: standing::Found,
     closing: AtomicBool,

@@ -1,0 +1,124 @@
+//! Analytics of data sources: the pointer, what is remembered, questions, warms. The pure part is `crate::analytics`.
+//!
+//! ```text
+//! question -> pointer (store) -> manifest, frames (near, else store) -> rows or groups -> bytes
+//!          \-> whatever of it is not there: the whole question from the source
+//! ```
+//!
+//! Invariants
+//! - An answer is of one generation, or of the source; never of both, and never a part of one.
+//! - What cannot be seen is not asked for: a scope of nothing touches neither store nor source.
+//! - Work that takes longer than a round trip runs beside the worker threads, a few at a time.
+
+mod live;
+mod near;
+mod read;
+
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use crate::analytics::Hash;
+
+use super::Core;
+use near::{Blocks, Lives};
+
+/// Where an answer came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Layer {
+    Near,
+    Store,
+}
+
+/// Why the index does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Past {
+    /// Nothing was published.
+    Cold,
+    /// The only generation waits for approval.
+    Held,
+    /// A generation that held what it should not.
+    Quarantined,
+    /// A frame or manifest is missing or unreadable.
+    Hole,
+    /// The store is one that forgot: its generation is older than one that was served here.
+    Older,
+    /// The store does not answer.
+    StoreDown,
+    /// Only the source can answer this exactly.
+    Beyond,
+}
+
+impl Past {
+    /// As users see it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Past::Cold => "cold",
+            Past::Held => "held",
+            Past::Quarantined => "quarantined",
+            Past::Hole => "hole",
+            Past::Older => "older",
+            Past::StoreDown => "store_unavailable",
+            Past::Beyond => "beyond",
+        }
+    }
+}
+
+/// Cold loads that may run at once, of different blocks.
+const TURNS: usize = 8;
+/// Rows up to which a question is answered on the spot: about as long as a round trip.
+const AT_ONCE: u64 = 4_096;
+
+/// What one engine knows of its data sources.
+pub(super) struct Analytics {
+    blocks: Blocks,
+    lives: Lives,
+    /// The highest generation that was served here, by data source.
+    served: Mutex<HashMap<i64, u64>>,
+    turns: [tokio::sync::Mutex<()>; TURNS],
+    /// Long computations that run at once.
+    computing: Semaphore,
+    hasher: ahash::RandomState,
+}
+
+impl Analytics {
+    pub(super) fn new(near_bytes: u64) -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Self {
+            blocks: Blocks::new(near_bytes),
+            lives: Lives::default(),
+            served: Mutex::default(),
+            turns: Default::default(),
+            computing: Semaphore::new(cores),
+            hasher: ahash::RandomState::new(),
+        }
+    }
+
+    /// Whether this is not older than what was served before.
+    fn goes_on(&self, source: i64, number: u64) -> bool {
+        let mut served = self.served.lock();
+        let highest = served.entry(source).or_default();
+        if number < *highest {
+            return false;
+        }
+        *highest = number;
+        true
+    }
+
+    /// One at a time fetches what somebody else may be fetching too.
+    async fn turn(&self, name: &Hash) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turns[self.hasher.hash_one(name) as usize % TURNS].lock().await
+    }
+}
+
+impl Core {
+    /// Runs `work` over so many rows; beside the worker threads when that takes a while.
+    async fn compute<T: Send + 'static>(&self, rows: u64, work: impl FnOnce() -> T + Send + 'static) -> T {
+        if rows <= AT_ONCE {
+            return work();
+        }
+        let _permit = self.analytics.computing.acquire().await.expect("it is never closed");
+        tokio::task::spawn_blocking(work).await.expect("work of the index does not panic")
+    }
+}
