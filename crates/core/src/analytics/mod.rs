@@ -17,6 +17,8 @@
 
 mod accumulate;
 mod aggregate;
+pub mod answer;
+mod asked;
 mod build;
 pub mod calendar;
 mod codes;
@@ -51,6 +53,7 @@ mod wire;
 
 pub use accumulate::{Function, Metric};
 pub use aggregate::{GroupBy, aggregate};
+pub use asked::{Asked, Resolved, Wanted};
 pub use build::{Batch, Builder, Frames, Made};
 pub use calendar::Unit;
 pub use collect::Collector;
