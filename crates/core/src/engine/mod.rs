@@ -56,6 +56,7 @@ use crate::limiter::Told;
 use crate::source::{Revocation, Source};
 use crate::telemetry::Telemetry;
 
+pub use analytics::{AnalyticsAsk, AnalyticsOrder, AnswerForm};
 pub use authorize::{Authorize, Authorized};
 pub use build::migration_sql;
 pub use contexts::Consistency;
@@ -226,6 +227,10 @@ pub enum Request {
         job: u64,
         seen: u64,
     },
+    /// Questions about data sources.
+    Analytics(Box<AnalyticsAsk>),
+    /// What else is asked about them.
+    AnalyticsOrder(AnalyticsOrder),
     /// `getHealth`.
     Health,
 }
