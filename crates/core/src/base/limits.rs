@@ -170,3 +170,9 @@ pub const ANALYTICS_PATTERN_BYTES: usize = 4_096;
 pub const ANALYTICS_ANSWER_GROUPS: usize = 1_000_000;
 /// Distinct values that one aggregate counts in memory, some 20 bytes each; the source counts more on disk.
 pub const ANALYTICS_DISTINCT: usize = 2_000_000;
+/// Bytes of one question as JSON: lists of a hundred thousand UUIDs and room to spare.
+pub const ANALYTICS_QUESTION_BYTES: usize = 8 << 20;
+/// Conditions of one question; each looks at a column.
+pub const ANALYTICS_CONDITIONS: usize = 64;
+/// Columns that one aggregate groups by, and metrics that it computes.
+pub const ANALYTICS_METRICS: usize = 64;
