@@ -193,3 +193,9 @@ pub const ANALYTICS_IDLE_MS: u64 = 60_000;
 /// Bytes of one field of an export that are waited for: more than the longest value that is kept, so that a longer one is
 /// refused with the name of its column, and not the memory of a frame.
 pub const ANALYTICS_FIELD_BYTES: usize = 4 * ANALYTICS_VALUE_BYTES;
+/// Bytes of one question as JSON: lists of a hundred thousand UUIDs and room to spare.
+pub const ANALYTICS_QUESTION_BYTES: usize = 8 << 20;
+/// Conditions of one question; each looks at a column.
+pub const ANALYTICS_CONDITIONS: usize = 64;
+/// Columns that one aggregate groups by, and metrics that it computes.
+pub const ANALYTICS_METRICS: usize = 64;
