@@ -56,6 +56,7 @@ use crate::limiter::Told;
 use crate::source::{Revocation, Source};
 use crate::telemetry::Telemetry;
 
+pub use analytics::AnalyticsWarmOrder;
 pub use authorize::{Authorize, Authorized};
 pub use build::migration_sql;
 pub use contexts::Consistency;

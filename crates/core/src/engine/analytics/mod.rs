@@ -13,6 +13,7 @@
 mod live;
 mod near;
 mod read;
+mod warm;
 
 use std::collections::HashMap;
 
@@ -23,6 +24,9 @@ use crate::analytics::Hash;
 
 use super::Core;
 use near::{Blocks, Lives};
+use warm::Warms;
+
+pub use warm::AnalyticsWarmOrder;
 
 /// Where an answer came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,6 +83,7 @@ pub(super) struct Analytics {
     turns: [tokio::sync::Mutex<()>; TURNS],
     /// Long computations that run at once.
     computing: Semaphore,
+    warms: Warms,
     hasher: ahash::RandomState,
 }
 
@@ -91,6 +96,7 @@ impl Analytics {
             served: Mutex::default(),
             turns: Default::default(),
             computing: Semaphore::new(cores),
+            warms: Warms::default(),
             hasher: ahash::RandomState::new(),
         }
     }
