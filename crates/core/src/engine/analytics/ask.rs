@@ -7,8 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::analytics::answer::{self, Facts, Numbers};
-use crate::analytics::asked::{Asked, Resolved, Wanted};
-use crate::analytics::{Frame, Refused, Table, Visible, aggregate, rows};
+use crate::analytics::{
+    Asked, Frame, Manifest, Plan as FramePlan, Refused, Resolved, Table, Visible, Wanted, aggregate, rows,
+};
 use crate::base::error::{Code, Error};
 use crate::store::{Op, StoreResult};
 
@@ -79,7 +80,8 @@ type Answer = (Table, Facts);
 
 impl Core {
     pub(in crate::engine) fn plan_analytics(&self, ask: &AnalyticsAsk, ops: &mut Vec<Op>) -> Plan {
-        let asked = ask.questions.iter().map(|question| Asked::parse(question)).collect::<Result<Vec<_>, _>>();
+        let asked =
+            ask.questions.iter().map(|question| Asked::parse(question)).collect::<Result<Vec<_>, _>>();
         let asked = match asked {
             Ok(asked) => asked,
             Err(refused) => return Plan::failed(refused.into()),
@@ -172,7 +174,8 @@ impl Core {
         }
         let one = |asked: &Asked| {
             let pin = (*asked.visible() != Visible::NOTHING).then(|| hot.of(asked));
-            let (asked, pin, core) = (asked.clone(), pin.map(|at| (pins[at].clone(), seen[at].clone())), self.clone());
+            let (asked, pin, core) =
+                (asked.clone(), pin.map(|at| (pins[at].clone(), seen[at].clone())), self.clone());
             async move {
                 match pin {
                     None => core.nothing(&asked, started).await,
@@ -221,13 +224,18 @@ impl Core {
     }
 
     /// All answers by the source.
-    async fn from_source(&self, hot: &AnalyticsHot, past: Past, started: Started) -> Result<Vec<Answer>, Error> {
+    async fn from_source(
+        &self,
+        hot: &AnalyticsHot,
+        past: Past,
+        started: Started,
+    ) -> Result<Vec<Answer>, Error> {
         if !hot.fallback {
             let message = format!(
                 "the data source cannot be answered from the cache ({}): call warmCache, or leave fallback at 'source'",
                 past.name()
             );
-            return Err(Error { reason: Some(past.name()), ..Error::new(Code::Conflict, &message) });
+            return Err(Error { reason: Some(past.name()), ..Error::new(Code::Conflict, message) });
         }
         let mut answers = Vec::with_capacity(hot.asked.len());
         for asked in &hot.asked {
@@ -235,7 +243,9 @@ impl Core {
                 match self.nothing(asked, started).await {
                     Ok(answer) => answers.push(answer),
                     Err(Stop::Failed(error)) => return Err(error),
-                    Err(Stop::Past(_)) => return Err(Error::new(Code::Internal, "nothing is always answered")),
+                    Err(Stop::Past(_)) => {
+                        return Err(Error::new(Code::Internal, "nothing is always answered"));
+                    }
                 }
                 continue;
             }
@@ -254,7 +264,13 @@ impl Core {
         Ok(answers)
     }
 
-    fn facts(&self, layer: answer::Layer, generation: u64, reason: Option<&'static str>, started: Started) -> Facts {
+    fn facts(
+        &self,
+        layer: answer::Layer,
+        generation: u64,
+        reason: Option<&'static str>,
+        started: Started,
+    ) -> Facts {
         Facts { layer, generation, reason, micros: self.cache.clock.now_us().saturating_sub(started.us) }
     }
 
@@ -273,9 +289,9 @@ impl Core {
 }
 
 fn table(
-    manifest: &crate::analytics::Manifest,
+    manifest: &Manifest,
     resolved: &Resolved,
-    plan: &crate::analytics::Plan,
+    plan: &FramePlan,
     frames: &[Arc<Frame>],
 ) -> Result<Table, Refused> {
     match &resolved.wanted {

@@ -62,7 +62,8 @@ impl Core {
     /// All frames of the plan.
     pub(super) async fn frames(&self, source: i64, pin: &Pin, plan: &Plan) -> Result<Frames, Past> {
         let names: Vec<Hash> = plan.parts.iter().map(|part| pin.manifest.frames()[part.frame].hash).collect();
-        let mut found: Vec<Option<Arc<Frame>>> = names.iter().map(|name| self.analytics.blocks.frame(name)).collect();
+        let mut found: Vec<Option<Arc<Frame>>> =
+            names.iter().map(|name| self.analytics.blocks.frame(name)).collect();
         let Some(first) = found.iter().position(Option::is_none) else {
             return Ok(Frames { frames: found.into_iter().flatten().collect(), layer: pin.layer });
         };
@@ -80,10 +81,13 @@ impl Core {
         let layer = if missing.is_empty() { pin.layer } else { Layer::Store };
         let mut unpacking: Option<tokio::task::JoinHandle<Unpacked>> = None;
         for chunk in missing.chunks(limits::ANALYTICS_READ_FRAMES) {
-            let op = |at: &usize| Op::Get(self.cache.keys.block(Namespace::AnalyticsFrame, source, &names[*at].to_string()));
+            let op = |at: &usize| {
+                Op::Get(self.cache.keys.block(Namespace::AnalyticsFrame, source, &names[*at].to_string()))
+            };
             let replies = self.cache.exec(chunk.iter().map(op).collect()).await;
             self.take(source, unpacking.take(), &mut found).await?;
-            let sealed = chunk.iter().zip(replies).map(|(at, reply)| Ok((*at, names[*at], stored(Some(reply))?)));
+            let sealed =
+                chunk.iter().zip(replies).map(|(at, reply)| Ok((*at, names[*at], stored(Some(reply))?)));
             let sealed: Vec<(usize, Hash, Bytes)> = sealed.collect::<Result<_, Past>>()?;
             let manifest = pin.manifest.clone();
             // While one chunk is unpacked, the next one is on its way.
