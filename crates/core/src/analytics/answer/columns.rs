@@ -30,7 +30,7 @@
 
 use bytes::Bytes;
 
-use super::distinct::{Distinct, each};
+use super::distinct::Distinct;
 use super::{Facts, Layer, Numbers, is_safe, text};
 use crate::analytics::decimal::ten;
 use crate::analytics::{Column, Decimal, Form, Table, Type};
@@ -159,27 +159,35 @@ impl Lists<'_> {
     }
 
     /// A list of one element per row.
-    fn put<const N: usize>(&mut self, column: &Column, mut element: impl FnMut(i128) -> [u8; N]) -> u32 {
-        let (place, at, rows) = (self.place(), self.out.len(), column.rows());
-        self.out.resize(at + rows * N, 0);
-        let mut slots = self.out[at..].chunks_exact_mut(N);
-        column.integers().each(0..rows as u32, |integer| {
-            if let Some(slot) = slots.next() {
-                slot.copy_from_slice(&element(integer));
-            }
-        });
+    fn put<const N: usize>(&mut self, column: &Column, element: impl FnMut(i128) -> [u8; N]) -> u32 {
+        self.put_list(&column.integers().map(element))
+    }
+
+    fn put_list<const N: usize>(&mut self, list: &[[u8; N]]) -> u32 {
+        let place = self.place();
+        self.out.extend_from_slice(list.as_flattened());
         self.align();
         place
     }
 
-    fn put_codes<const N: usize>(&mut self, codes: &[u32], element: impl Fn(u32) -> [u8; N]) -> u32 {
-        let (place, at) = (self.place(), self.out.len());
-        self.out.resize(at + codes.len() * N, 0);
-        for (slot, code) in self.out[at..].chunks_exact_mut(N).zip(codes) {
-            slot.copy_from_slice(&element(*code));
+    /// Places among `entries` texts, and after them for a NULL.
+    fn put_codes<const N: usize>(
+        &mut self,
+        column: &Column,
+        entries: usize,
+        code: impl Fn(i128) -> u32,
+    ) -> u32 {
+        let bytes = |code: u32| -> [u8; N] {
+            let mut bytes = [0; N];
+            bytes.copy_from_slice(&code.to_le_bytes()[..N]);
+            bytes
+        };
+        let mut codes = column.integers().map(|integer| bytes(code(integer)));
+        if column.nulls().any() {
+            let nulls = codes.iter_mut().enumerate().filter(|(row, _)| column.nulls().at(*row));
+            nulls.for_each(|(_, code)| *code = bytes(entries as u32));
         }
-        self.align();
-        place
+        self.put_list(&codes)
     }
 
     fn put_nulls(&mut self, column: &Column) -> Option<u32> {
@@ -208,13 +216,13 @@ impl Lists<'_> {
             let before = self.out.len();
             put(self.out, at);
             end += units(&self.out[before..]);
-            ends.push(end as u32);
+            ends.push((end as u32).to_le_bytes());
         }
         described.bytes = self.out.len() - from;
         described.ascii = described.bytes == end;
         described.entries = count;
         self.align();
-        described.ends = self.put_codes(&ends, u32::to_le_bytes);
+        described.ends = self.put_list(&ends);
     }
 }
 
@@ -233,9 +241,7 @@ fn put_column(lists: &mut Lists<'_>, column: &Column, numbers: Numbers) -> Descr
                 Type::Uuid => text::put_uuid(out, dictionary.at(at)),
                 _ => out.extend_from_slice(dictionary.at(at)),
             });
-            let mut codes = Vec::with_capacity(column.rows());
-            each(column, |code| codes.push(code.map_or(dictionary.len() as u32, |code| code as u32)));
-            put_codes(lists, &codes, dictionary.len())
+            put_codes(lists, column, dictionary.len(), |code| code as u32)
         }
         (Form::Decimal { scale, display }, _) if numbers == Numbers::Text => {
             lists.put_texts(&mut described, column.rows(), |out, row| {
@@ -248,9 +254,10 @@ fn put_column(lists: &mut Lists<'_>, column: &Column, numbers: Numbers) -> Descr
         }
         (Form::Decimal { scale, .. }, _) => (3, put_nearest(lists, column, *scale)),
         (Form::Plain, Type::Date) => {
-            let Distinct { values, codes } = Distinct::of(column);
+            let distinct = Distinct::of(column);
+            let values = distinct.values();
             lists.put_texts(&mut described, values.len(), |out, at| text::put_date(out, values[at] as i64));
-            put_codes(lists, &codes, values.len())
+            put_codes(lists, column, values.len(), |day| distinct.place(day))
         }
         (Form::Plain, Type::Bool) => (1, lists.put(column, |bit| [bit as u8])),
         (Form::Plain, Type::Int) => (2, lists.put(column, |int| (int as i32).to_le_bytes())),
@@ -266,12 +273,17 @@ fn put_column(lists: &mut Lists<'_>, column: &Column, numbers: Numbers) -> Descr
     described
 }
 
-/// Places among so many texts, in as few bytes as they and the one after them need.
-fn put_codes(lists: &mut Lists<'_>, codes: &[u32], entries: usize) -> (u8, u32) {
+/// In as few bytes as `entries` and all before it need.
+fn put_codes(
+    lists: &mut Lists<'_>,
+    column: &Column,
+    entries: usize,
+    code: impl Fn(i128) -> u32,
+) -> (u8, u32) {
     match entries {
-        0..=0xff => (5, lists.put_codes(codes, |code| [code as u8])),
-        0x100..=0xffff => (6, lists.put_codes(codes, |code| (code as u16).to_le_bytes())),
-        _ => (7, lists.put_codes(codes, u32::to_le_bytes)),
+        0..=0xff => (5, lists.put_codes::<1>(column, entries, code)),
+        0x100..=0xffff => (6, lists.put_codes::<2>(column, entries, code)),
+        _ => (7, lists.put_codes::<4>(column, entries, code)),
     }
 }
 

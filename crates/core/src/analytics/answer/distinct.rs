@@ -4,12 +4,12 @@
 
 use crate::analytics::{Column, Packed};
 
-/// Distinct integers, and for every row the place of its own.
+/// Distinct integers.
 pub(super) struct Distinct {
-    /// Strictly ascending.
-    pub(super) values: Vec<i128>,
-    /// That of a NULL is the number of values.
-    pub(super) codes: Vec<u32>,
+    values: Vec<i128>,
+    least: i128,
+    /// By the distance from the smallest; none when that would be a large table for few values.
+    places: Vec<u32>,
 }
 
 impl Distinct {
@@ -26,15 +26,29 @@ impl Distinct {
         narrow(column.integers(), column.rows() as u128 / 4).map(|span| Self::by_table(column, span))
     }
 
+    /// Strictly ascending.
+    pub(super) fn values(&self) -> &[i128] {
+        &self.values
+    }
+
+    /// Which one this is; that of a row which is NULL is one of them too.
+    pub(super) fn place(&self, value: i128) -> u32 {
+        match self.places.get(value.wrapping_sub(self.least) as usize) {
+            Some(place) => *place,
+            None => self.values.binary_search(&value).unwrap_or_default() as u32,
+        }
+    }
+
     fn by_table(column: &Column, span: usize) -> Self {
         const ABSENT: u32 = u32::MAX;
         let least = column.integers().least();
         let mut places = vec![ABSENT; span + 1];
-        each(column, |value| {
-            if let Some(value) = value {
-                places[value.wrapping_sub(least) as usize] = 0;
-            }
-        });
+        // In the place of a NULL is the smallest integer, which another row has, unless there is none.
+        if column.nulls().count() < column.rows() {
+            column
+                .integers()
+                .each(0..column.rows() as u32, |value| places[value.wrapping_sub(least) as usize] = 0);
+        }
         let mut values = Vec::new();
         for (place, distance) in places.iter_mut().zip(0..) {
             if *place != ABSENT {
@@ -42,26 +56,14 @@ impl Distinct {
                 values.push(least.wrapping_add(distance));
             }
         }
-        let null = values.len() as u32;
-        let mut codes = Vec::with_capacity(column.rows());
-        each(column, |value| {
-            codes.push(value.map_or(null, |value| places[value.wrapping_sub(least) as usize]));
-        });
-        Self { values, codes }
+        Self { values, least, places }
     }
 
     fn by_search(column: &Column) -> Self {
-        let mut values = Vec::with_capacity(column.rows());
-        each(column, |value| values.extend(value));
+        let mut values = column.integers().map(|value| value);
         values.sort_unstable();
         values.dedup();
-        let null = values.len() as u32;
-        let mut codes = Vec::with_capacity(column.rows());
-        each(column, |value| {
-            let place = |value| values.binary_search(&value).expect("the value of some row") as u32;
-            codes.push(value.map_or(null, place));
-        });
-        Self { values, codes }
+        Self { values, least: 0, places: Vec::new() }
     }
 }
 
@@ -69,17 +71,4 @@ impl Distinct {
 fn narrow(integers: &Packed, most: u128) -> Option<usize> {
     let span = integers.most().wrapping_sub(integers.least()) as u128;
     (span <= most).then_some(span as usize)
-}
-
-/// The integer of every row; `None` for NULL.
-pub(super) fn each(column: &Column, mut take: impl FnMut(Option<i128>)) {
-    let (nulls, rows) = (column.nulls(), 0..column.rows() as u32);
-    if !nulls.any() {
-        return column.integers().each(rows, |integer| take(Some(integer)));
-    }
-    let mut row = 0;
-    column.integers().each(rows, |integer| {
-        take((!nulls.at(row)).then_some(integer));
-        row += 1;
-    });
 }

@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use serde::de::IgnoredAny;
 
-use super::distinct::{Distinct, each};
+use super::distinct::Distinct;
 use super::{Numbers, is_safe, text};
 use crate::analytics::{Column, Dictionary, Form, Packed, Refused, Table, Type};
 
@@ -94,7 +94,7 @@ impl<'a> Cells<'a> {
         // Equal numbers that are not shown alike are not one piece.
         let alike = !matches!(how, How::Shown { display, .. } if display.least() != display.most());
         match Distinct::of_few(column).filter(|_| alike) {
-            Some(distinct) => Ok(Cells::Pieces(Pieces::of_integers(distinct, how, &name))),
+            Some(distinct) => Ok(Cells::Pieces(Pieces::of_integers(column, &distinct, how, &name))),
             None => Ok(Cells::Each { name, column, how }),
         }
     }
@@ -145,6 +145,16 @@ impl Pieces {
         &self.bytes[from..self.ends[code]]
     }
 
+    /// The place of every row's piece; that of a NULL comes after all others.
+    fn codes(column: &Column, entries: usize, code: impl Fn(i128) -> u32) -> Vec<u32> {
+        let mut codes = column.integers().map(code);
+        if column.nulls().any() {
+            let nulls = codes.iter_mut().enumerate().filter(|(row, _)| column.nulls().at(*row));
+            nulls.for_each(|(_, code)| *code = entries as u32);
+        }
+        codes
+    }
+
     fn with(codes: Vec<u32>, name: &[u8]) -> (Self, impl Fn(&mut Self, &[u8])) {
         let name = name.to_vec();
         let push = move |pieces: &mut Self, value: &[u8]| {
@@ -156,12 +166,13 @@ impl Pieces {
     }
 
     /// One piece per distinct integer, and the one of NULL after them.
-    fn of_integers(distinct: Distinct, how: How<'_>, name: &[u8]) -> Self {
-        let (mut pieces, push) = Self::with(distinct.codes, name);
+    fn of_integers(column: &Column, distinct: &Distinct, how: How<'_>, name: &[u8]) -> Self {
+        let codes = Self::codes(column, distinct.values().len(), |integer| distinct.place(integer));
+        let (mut pieces, push) = Self::with(codes, name);
         let mut value = Vec::new();
-        for integer in distinct.values {
+        for integer in distinct.values() {
             value.clear();
-            how.put(&mut value, integer, 0);
+            how.put(&mut value, *integer, 0);
             push(&mut pieces, &value);
         }
         push(&mut pieces, b"null");
@@ -170,8 +181,7 @@ impl Pieces {
 
     /// One piece per entry, and the one of NULL after them.
     fn of_texts(column: &Column, dictionary: &Dictionary, name: &[u8]) -> Result<Self, Refused> {
-        let mut codes = Vec::with_capacity(column.rows());
-        each(column, |code| codes.push(code.map_or(dictionary.len() as u32, |code| code as u32)));
+        let codes = Self::codes(column, dictionary.len(), |code| code as u32);
         let (mut pieces, push) = Self::with(codes, name);
         let mut value = Vec::new();
         for entry in dictionary.iter() {

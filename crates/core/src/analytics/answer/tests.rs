@@ -251,9 +251,9 @@ fn what_javascript_is_tested_with_is_what_is_written_today() {
     let source = Facts { layer: Layer::Source, generation: 0, reason: Some("cold"), micros: 7 };
     for (name, bytes) in [
         ("numbers.bin", columns(&wide, &FACTS, Numbers::Float)),
-        ("numbers.json", json(&wide, Numbers::Float).unwrap()),
+        ("numbers.txt", json(&wide, Numbers::Float).unwrap()),
         ("texts.bin", columns(&wide, &FACTS, Numbers::Text)),
-        ("texts.json", json(&wide, Numbers::Text).unwrap()),
+        ("texts.txt", json(&wide, Numbers::Text).unwrap()),
         ("batch.bin", batch(&[(&wide, &FACTS), (&narrow, &source)], Numbers::Float)),
     ] {
         let path = format!("{}/../../__test__/analytics/{name}", env!("CARGO_MANIFEST_DIR"));
