@@ -75,21 +75,42 @@ pub struct Metric {
 
 impl Metric {
     /// `column` may be left out for a count of rows. `name` is that of the result.
-    pub fn new(schema: &Schema, function: Function, column: Option<&str>, name: &str) -> Result<Self, Refused> {
+    pub fn new(
+        schema: &Schema,
+        function: Function,
+        column: Option<&str>,
+        name: &str,
+    ) -> Result<Self, Refused> {
         let Some(column) = column else {
             if function != Function::Count {
                 return Err(Refused::question("metrics", "every function but count is of a column"));
             }
-            return Ok(Self { function, column: None, field: Field { name: name.to_owned(), kind: Type::BigInt } });
+            return Ok(Self {
+                function,
+                column: None,
+                field: Field { name: name.to_owned(), kind: Type::BigInt },
+            });
         };
         let at = schema.position(column)?;
-        let kind = function.result(schema.fields()[at].kind).map_err(|because| Refused::question(column, because))?;
+        let kind = function
+            .result(schema.fields()[at].kind)
+            .map_err(|because| Refused::question(column, because))?;
         Ok(Self { function, column: Some(at), field: Field { name: name.to_owned(), kind } })
     }
 
     /// The type of its result.
     pub fn kind(&self) -> Type {
         self.field.kind
+    }
+
+    /// What is computed.
+    pub fn function(&self) -> Function {
+        self.function
+    }
+
+    /// The result as a column.
+    pub fn field(&self) -> &Field {
+        &self.field
     }
 
     /// The column it is of; `None` for a count of rows.
@@ -146,7 +167,13 @@ impl<'a> Accumulator<'a> {
     }
 
     /// Takes these rows of a frame, each of the group at its place; there are `all` groups by now.
-    pub(super) fn take(&mut self, frame: &[Column], rows: &[u32], groups: &[u32], all: usize) -> Result<(), Refused> {
+    pub(super) fn take(
+        &mut self,
+        frame: &[Column],
+        rows: &[u32],
+        groups: &[u32],
+        all: usize,
+    ) -> Result<(), Refused> {
         let Some(column) = self.metric.column.map(|at| &frame[at]) else {
             if let Kept::Counts(counts) = &mut self.kept {
                 counts.resize(all, 0);
@@ -181,7 +208,8 @@ impl<'a> Accumulator<'a> {
             }
             Kept::Best(best) => {
                 best.resize(all, Best::None);
-                let wanted = if self.metric.function == Function::Min { Ordering::Less } else { Ordering::Greater };
+                let wanted =
+                    if self.metric.function == Function::Min { Ordering::Less } else { Ordering::Greater };
                 take_best(best, column, rows, groups, wanted);
             }
         }
@@ -201,7 +229,9 @@ impl<'a> Accumulator<'a> {
             }
             Kept::Exact { scale, sums } => {
                 sums.resize(all, Sum::default());
-                order.iter().try_for_each(|group| put_exact(&mut out, &sums[*group as usize], *scale, kind, average))
+                order
+                    .iter()
+                    .try_for_each(|group| put_exact(&mut out, &sums[*group as usize], *scale, kind, average))
             }
             Kept::Floats(sums) => {
                 sums.resize(all, (0.0, 0));
@@ -229,7 +259,11 @@ impl<'a> Accumulator<'a> {
 }
 
 /// Places of `rows` whose value is not NULL, with their groups.
-fn of_values<'a>(column: &'a Column, rows: &'a [u32], groups: &'a [u32]) -> impl Iterator<Item = (u32, u32)> + 'a {
+fn of_values<'a>(
+    column: &'a Column,
+    rows: &'a [u32],
+    groups: &'a [u32],
+) -> impl Iterator<Item = (u32, u32)> + 'a {
     let pairs = rows.iter().copied().zip(groups.iter().copied());
     pairs.filter(|(row, _)| !column.nulls().at(*row as usize))
 }
@@ -367,12 +401,20 @@ mod tests {
         let first = decimals(["0.1", "9223372036854775807.5"]);
         let second = [&decimals(["0.20", "100"])[..], &[Cell::Null]].concat();
         let sum = of(Function::Sum, Type::Numeric, [&first, &second]).unwrap();
-        assert_eq!(sum, [Cell::Decimal("9223372036854775907.80".to_owned()), Cell::Null], "a group without values is NULL");
-        let avg = of(Function::Avg, Type::Numeric, [&decimals(["0.1"]), &decimals(["0.10", "0.10"])]).unwrap();
+        assert_eq!(
+            sum,
+            [Cell::Decimal("9223372036854775907.80".to_owned()), Cell::Null],
+            "a group without values is NULL"
+        );
+        let avg =
+            of(Function::Avg, Type::Numeric, [&decimals(["0.1"]), &decimals(["0.10", "0.10"])]).unwrap();
         assert_eq!(avg[0], Cell::Decimal("0.10000000000000000000".to_owned()));
         let sum = of(Function::Sum, Type::BigInt, [&[Cell::Int(i64::MAX)], &[Cell::Int(i64::MAX)]]).unwrap();
         assert_eq!(sum[0], Cell::Decimal("18446744073709551614".to_owned()));
-        assert_eq!(of(Function::Sum, Type::Int, [&[Cell::Int(2)], &[Cell::Int(3)]]).unwrap(), [Cell::Int(5), Cell::Null]);
+        assert_eq!(
+            of(Function::Sum, Type::Int, [&[Cell::Int(2)], &[Cell::Int(3)]]).unwrap(),
+            [Cell::Int(5), Cell::Null]
+        );
     }
 
     #[test]

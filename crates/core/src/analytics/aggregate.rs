@@ -32,11 +32,25 @@ impl GroupBy {
     pub fn new(schema: &Schema, column: &str, unit: Option<Unit>) -> Result<Self, Refused> {
         let at = schema.position(column)?;
         match schema.fields()[at].kind {
-            Type::Json => Err(Refused::question(column, "json cannot be compared; use a column of another type")),
+            Type::Json => {
+                Err(Refused::question(column, "json cannot be compared; use a column of another type"))
+            }
             Type::Date | Type::Timestamp | Type::TimestampTz => Ok(Self { column: at, unit }),
-            _ if unit.is_some() => Err(Refused::question(column, "only dates and timestamps have units of time")),
+            _ if unit.is_some() => {
+                Err(Refused::question(column, "only dates and timestamps have units of time"))
+            }
             _ => Ok(Self { column: at, unit }),
         }
+    }
+
+    /// Which column.
+    pub fn column(&self) -> usize {
+        self.column
+    }
+
+    /// What its dates are cut to.
+    pub fn unit(&self) -> Option<Unit> {
+        self.unit
     }
 }
 
@@ -135,7 +149,8 @@ impl Groups {
             };
             let field = &schema.fields()[by.column];
             let beyond = |_| Refused::Beyond { column: field.name.clone() };
-            columns.push((field.name.clone(), by.codes.column(field, &of_column, &by.display).map_err(beyond)?));
+            columns
+                .push((field.name.clone(), by.codes.column(field, &of_column, &by.display).map_err(beyond)?));
         }
         columns.reverse();
         Ok(columns)

@@ -35,6 +35,11 @@ impl Batch {
         &mut self.collectors[at]
     }
 
+    /// The collectors of all columns.
+    pub fn columns(&mut self) -> &mut [Collector] {
+        &mut self.collectors
+    }
+
     /// How many rows are complete.
     pub fn rows(&self) -> usize {
         self.collectors.iter().map(Collector::rows).min().unwrap_or(0)
@@ -84,11 +89,13 @@ impl Builder {
     /// Takes the rows of a batch. After an error there is nothing to go on with.
     pub fn push(&mut self, batch: Batch) -> Result<(), Refused> {
         let rows = batch.rows();
-        if rows > limits::ANALYTICS_BATCH_ROWS || batch.collectors.iter().any(|column| column.rows() != rows) {
+        if rows > limits::ANALYTICS_BATCH_ROWS || batch.collectors.iter().any(|column| column.rows() != rows)
+        {
             return Err(Refused::question("batch", "up to 65536 rows with a value in every column"));
         }
         let columns = batch.collectors.into_iter().map(Collector::finish).collect::<Result<Vec<_>, _>>()?;
-        let matches = columns.iter().map(Column::kind).eq(self.schema.fields().iter().map(|field| field.kind));
+        let matches =
+            columns.iter().map(Column::kind).eq(self.schema.fields().iter().map(|field| field.kind));
         if !matches {
             return Err(Refused::question("batch", "the columns of the data source"));
         }
@@ -100,7 +107,10 @@ impl Builder {
             if self.waiting.len() > limits::ANALYTICS_GROUPS {
                 let measure = self.schema.roles().measure.or(self.schema.roles().frequency);
                 let column = measure.map_or("*", |at| &self.schema.fields()[at].name).to_owned();
-                return Err(Refused::Schema { column, because: "there are at most 65536 measures and frequencies" });
+                return Err(Refused::Schema {
+                    column,
+                    because: "there are at most 65536 measures and frequencies",
+                });
             }
         }
         self.rows += rows as u64;
@@ -110,13 +120,15 @@ impl Builder {
     /// The rows of each measure and frequency.
     fn apart(&self, columns: &[Column], rows: usize) -> BTreeMap<Key, Vec<u32>> {
         let roles = self.schema.roles();
-        let (measure, frequency) = (roles.measure.map(|at| &columns[at]), roles.frequency.map(|at| &columns[at]));
+        let (measure, frequency) =
+            (roles.measure.map(|at| &columns[at]), roles.frequency.map(|at| &columns[at]));
         // Code 0 is NULL.
         let code = |column: Option<&Column>, row: usize| match column {
             Some(column) if !column.nulls().at(row) => column.integers().at(row) as usize + 1,
             _ => 0,
         };
-        let codes = |column: Option<&Column>| column.map_or(1, |column| column.integers().most() as usize + 2);
+        let codes =
+            |column: Option<&Column>| column.map_or(1, |column| column.integers().most() as usize + 2);
         let width = codes(frequency);
         let mut lists: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
         for row in 0..rows {
@@ -244,7 +256,10 @@ impl Frames {
         let mut sorted = order::order([0, 1, 2].map(|at| parts[at].as_ref().map(|part| &part[..])), &picks);
         let same = |a: &u32, b: &u32| {
             let (a, b) = (*a as usize, *b as usize);
-            [roles.practice, roles.provider, roles.date].into_iter().flatten().all(|at| columns[at].compare(a, b).is_eq())
+            [roles.practice, roles.provider, roles.date]
+                .into_iter()
+                .flatten()
+                .all(|at| columns[at].compare(a, b).is_eq())
         };
         let others = self.schema.order();
         for run in sorted.chunk_by_mut(same).filter(|run| run.len() > 1) {
@@ -267,7 +282,8 @@ impl Frames {
         }
         let bytes = frame.seal(&self.schema);
         let hash = Hash::of(&bytes);
-        let length = u32::try_from(bytes.len()).expect("a frame is bounded by its target and the longest row");
+        let length =
+            u32::try_from(bytes.len()).expect("a frame is bounded by its target and the longest row");
         made.push((Made { hash, bytes }, self.summary(&frame, hash, length)));
         Ok(())
     }
@@ -283,7 +299,8 @@ impl Frames {
                 _ => runs.push((practice, provider, 1)),
             }
         }
-        let dates = roles.date.map(|at| &frame.columns()[at]).filter(|dates| dates.nulls().count() < frame.rows());
+        let dates =
+            roles.date.map(|at| &frame.columns()[at]).filter(|dates| dates.nulls().count() < frame.rows());
         let dates = dates.map(|dates| (dates.integers().least() as i64, dates.integers().most() as i64));
         Summary { hash, bytes, dates, runs }
     }

@@ -115,7 +115,11 @@ impl Codes {
 }
 
 fn truncate(value: i64, unit: Unit, kind: Type) -> i64 {
-    if kind == Type::Date { calendar::truncate_date(value, unit) } else { calendar::truncate_timestamp(value, unit) }
+    if kind == Type::Date {
+        calendar::truncate_date(value, unit)
+    } else {
+        calendar::truncate_timestamp(value, unit)
+    }
 }
 
 #[cfg(test)]
@@ -125,7 +129,8 @@ mod tests {
 
     #[test]
     fn equal_values_have_one_number_in_all_frames() {
-        let texts = |list: &[&str]| list.iter().map(|text| Cell::Decimal((*text).to_owned())).collect::<Vec<_>>();
+        let texts =
+            |list: &[&str]| list.iter().map(|text| Cell::Decimal((*text).to_owned())).collect::<Vec<_>>();
         let mut codes = Codes::new(None);
         let mut of = |cells: &[Cell], kind| {
             let column = testing::column(kind, cells);
@@ -150,6 +155,10 @@ mod tests {
         let cells: Vec<Cell> = days.iter().map(|day| Cell::Int(calendar::parse_date(day).unwrap())).collect();
         let column = testing::column(Type::Date, &cells);
         assert_eq!(Codes::new(Some(Unit::Month)).of(&column, &[0, 1, 2, 3]), [0, 1, 1, 2]);
-        assert_eq!(Codes::new(Some(Unit::Quarter)).of(&column, &[2, 1]), [0, 0], "only the rows that are asked for");
+        assert_eq!(
+            Codes::new(Some(Unit::Quarter)).of(&column, &[2, 1]),
+            [0, 0],
+            "only the rows that are asked for"
+        );
     }
 }

@@ -105,7 +105,8 @@ impl Collector {
     /// A number, days or microseconds since 2000-01-01; see [`Type`].
     pub fn integer(&mut self, value: i64) -> Result<(), Refused> {
         let (least, most) = self.kind.integers();
-        let plain = matches!(self.kind, Type::Int | Type::BigInt | Type::Date | Type::Timestamp | Type::TimestampTz);
+        let plain =
+            matches!(self.kind, Type::Int | Type::BigInt | Type::Date | Type::Timestamp | Type::TimestampTz);
         self.check(plain && (least..=most).contains(&value.into()), "an integer of its type")?;
         self.push(value.into(), false);
         Ok(())
@@ -149,6 +150,11 @@ impl Collector {
         self.check(self.kind == Type::Uuid, "a value of its type")?;
         self.bytes(value);
         Ok(())
+    }
+
+    /// A value that is beyond what its type holds here; the error says what is kept.
+    pub fn unfit(&self, because: &'static str) -> Result<(), Refused> {
+        Err(Refused::value(&self.name, because))
     }
 
     /// All values as a column.

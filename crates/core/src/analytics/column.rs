@@ -92,7 +92,9 @@ impl Column {
     pub(super) fn empty(kind: Type) -> Self {
         match kind {
             Type::Numeric => Self::decimals(Packed::pack(&[]), 0, Packed::pack(&[]), Nulls::default()),
-            _ if kind.has_dictionary() => Self::coded(kind, Vec::new(), Nulls::default(), Dictionary::default()),
+            _ if kind.has_dictionary() => {
+                Self::coded(kind, Vec::new(), Nulls::default(), Dictionary::default())
+            }
             _ => Self::plain(kind, Packed::pack(&[]), Nulls::default()),
         }
     }
@@ -147,7 +149,8 @@ impl Column {
         match (&self.form, self.kind) {
             (Form::Dictionary(dictionary), _) => Value::Bytes(dictionary.at(integer as usize)),
             (Form::Decimal { scale, display }, _) => Value::Decimal(
-                Decimal::new(integer, *scale, display.at(row) as u16).expect("a scale is checked when it is read"),
+                Decimal::new(integer, *scale, display.at(row) as u16)
+                    .expect("a scale is checked when it is read"),
             ),
             (Form::Plain, Type::Float) => Value::Float(f64::from_bits(integer as u64)),
             (Form::Plain, Type::Bool) => Value::Bool(integer != 0),
@@ -298,7 +301,8 @@ fn rescale(parts: &[&Column], picks: &[Pick], nulls: &Nulls) -> Option<(Packed, 
     let mut values = Vec::with_capacity(picks.len());
     for (at, (part, row)) in picks.iter().enumerate() {
         let part = *part as usize;
-        let wider = || parts[part].integers.at(*row as usize).checked_mul(decimal::ten(scale - decimals[part].0));
+        let wider =
+            || parts[part].integers.at(*row as usize).checked_mul(decimal::ten(scale - decimals[part].0));
         values.push(if nulls.at(at) { 0 } else { wider()? });
     }
     Some((Packed::pack(&values), scale, display))
@@ -386,10 +390,12 @@ mod tests {
         assert!(matches!(money.form(), Form::Decimal { scale: 1, .. }), "{:?}", money.form());
         let wide = column(&["99999999999999999999.5", "0.000000000001"]).unwrap();
         assert!(wide.integers().most() > i64::MAX.into());
-        let shown: Vec<String> = (0..2).map(|row| match wide.value(row) {
-            Value::Decimal(decimal) => decimal.to_string(),
-            other => panic!("{other:?}"),
-        }).collect();
+        let shown: Vec<String> = (0..2)
+            .map(|row| match wide.value(row) {
+                Value::Decimal(decimal) => decimal.to_string(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
         assert_eq!(shown, ["99999999999999999999.5", "0.000000000001"]);
         assert_eq!(column(&["1e30", "1e-20"]), Err(Refused::value("v", FAR_APART)));
 

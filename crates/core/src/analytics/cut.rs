@@ -93,7 +93,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn rows(practices: &[(i64, usize)]) -> impl Iterator<Item = (Id, Id)> {
-        practices.iter().flat_map(|(practice, rows)| (0..*rows).map(|row| (Some(*practice), Some(row as i64 / 24))))
+        practices
+            .iter()
+            .flat_map(|(practice, rows)| (0..*rows).map(|row| (Some(*practice), Some(row as i64 / 24))))
     }
 
     proptest! {
@@ -119,10 +121,13 @@ mod tests {
         let ends = |practices: &[(i64, usize)]| {
             let all = practices.iter().map(|practice| practice.1).sum::<usize>();
             // Counted from the end, so that what comes after the change can be compared.
-            lengths(rows(practices), Bounds::USUAL).iter().fold((0, Vec::new()), |(end, mut ends), length| {
-                ends.push(all - end - length);
-                (end + length, ends)
-            }).1
+            lengths(rows(practices), Bounds::USUAL)
+                .iter()
+                .fold((0, Vec::new()), |(end, mut ends), length| {
+                    ends.push(all - end - length);
+                    (end + length, ends)
+                })
+                .1
         };
         let before = ends(&practices);
         assert!((700..900).contains(&(192_000 / before.len())), "{} frames", before.len());

@@ -71,7 +71,9 @@ impl Decimal {
                 zeros += u32::from(mantissa != 0);
                 continue;
             }
-            mantissa = mantissa.checked_mul(10_i128.checked_pow(zeros + 1)?)?.checked_add(i128::from(digit - b'0'))?;
+            mantissa = mantissa
+                .checked_mul(10_i128.checked_pow(zeros + 1)?)?
+                .checked_add(i128::from(digit - b'0'))?;
             zeros = 0;
             kept = i32::try_from(at + 1).ok()? - i32::try_from(whole.len()).ok()?;
         }
@@ -218,7 +220,13 @@ impl Ord for Decimal {
     fn cmp(&self, other: &Self) -> Ordering {
         match self.at_scale(other.scale) {
             AtScale::Exactly(mantissa) => mantissa.cmp(&other.mantissa),
-            AtScale::After(below) => if below < other.mantissa { Ordering::Less } else { Ordering::Greater },
+            AtScale::After(below) => {
+                if below < other.mantissa {
+                    Ordering::Less
+                } else {
+                    Ordering::Greater
+                }
+            }
             AtScale::Outside(side) => side,
         }
     }
@@ -250,7 +258,8 @@ mod tests {
 
     #[test]
     fn is_shown_as_it_was_written() {
-        for text in ["0", "0.00", "1.50", "-1.50", "100", "-0.001", "12345678901234567890123456789012345678"] {
+        for text in ["0", "0.00", "1.50", "-1.50", "100", "-0.001", "12345678901234567890123456789012345678"]
+        {
             assert_eq!(decimal(text).to_string(), text);
         }
         assert_eq!(decimal("1e3").to_string(), "1000");
@@ -288,7 +297,11 @@ mod tests {
             ("123456789012345678901234567890", 7, "17636684144620811271604938270"),
             ("1.000000000000000000000001", 1, "1.000000000000000000000001"),
         ] {
-            assert_eq!(Decimal::quotient(&decimal(sum), count).expect("fits").to_string(), expected, "{sum} / {count}");
+            assert_eq!(
+                Decimal::quotient(&decimal(sum), count).expect("fits").to_string(),
+                expected,
+                "{sum} / {count}"
+            );
         }
         assert_eq!(Decimal::quotient(&decimal("1"), 0), None);
     }

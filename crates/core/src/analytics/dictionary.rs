@@ -20,7 +20,9 @@ impl Dictionary {
         let mut dictionary = Self::default();
         for entry in ascending {
             dictionary.bytes.extend_from_slice(entry);
-            dictionary.ends.push(u32::try_from(dictionary.bytes.len()).expect("bounded by the bytes of a batch"));
+            dictionary
+                .ends
+                .push(u32::try_from(dictionary.bytes.len()).expect("bounded by the bytes of a batch"));
         }
         dictionary
     }
@@ -61,12 +63,15 @@ impl Dictionary {
         if parts.len() > 1 {
             entries.sort_unstable();
         }
-        let mut codes: Vec<Vec<u32>> = parts.iter().map(|(dictionary, _)| vec![0; dictionary.len()]).collect();
+        let mut codes: Vec<Vec<u32>> =
+            parts.iter().map(|(dictionary, _)| vec![0; dictionary.len()]).collect();
         let mut merged = Self::default();
         for (at, (entry, part, code)) in entries.iter().enumerate() {
             if at == 0 || entries[at - 1].0 != *entry {
                 merged.bytes.extend_from_slice(entry);
-                merged.ends.push(u32::try_from(merged.bytes.len()).expect("bounded by the bytes of its parts"));
+                merged
+                    .ends
+                    .push(u32::try_from(merged.bytes.len()).expect("bounded by the bytes of its parts"));
             }
             codes[*part][*code] = merged.ends.len() as u32 - 1;
         }

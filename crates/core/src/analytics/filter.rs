@@ -102,7 +102,12 @@ pub enum Test {
 
 impl Predicate {
     /// Checks a condition against the table.
-    pub fn new(schema: &Schema, column: &str, operator: Operator, literals: &[Literal]) -> Result<Self, Refused> {
+    pub fn new(
+        schema: &Schema,
+        column: &str,
+        operator: Operator,
+        literals: &[Literal],
+    ) -> Result<Self, Refused> {
         let position = schema.position(column)?;
         let field = &schema.fields()[position];
         let wanted = match operator {
@@ -119,13 +124,15 @@ impl Predicate {
             return Err(Refused::question(column, because));
         }
         if operator == Operator::Like {
-            let test = like(field.kind, &literals[0]).map_err(|because| Refused::question(column, because))?;
+            let test =
+                like(field.kind, &literals[0]).map_err(|because| Refused::question(column, because))?;
             return Ok(Self { column: position, test });
         }
         if field.kind == Type::Json && !literals.is_empty() {
             return Err(Refused::question(column, "json cannot be compared; use a column of another type"));
         }
-        let operands = literals.iter().map(|literal| Operand::read(field, literal)).collect::<Result<Vec<_>, _>>()?;
+        let operands =
+            literals.iter().map(|literal| Operand::read(field, literal)).collect::<Result<Vec<_>, _>>()?;
         Ok(Self { column: position, test: Test::new(operator, operands) })
     }
 
@@ -351,7 +358,9 @@ mod tests {
 
     fn kept(kind: Type, cells: &[Cell], operator: Operator, literals: &[Literal]) -> Vec<u32> {
         let mut rows: Vec<u32> = (0..cells.len() as u32).collect();
-        Predicate::new(&schema(kind), "c", operator, literals).unwrap().keep(&testing::column(kind, cells), &mut rows);
+        Predicate::new(&schema(kind), "c", operator, literals)
+            .unwrap()
+            .keep(&testing::column(kind, cells), &mut rows);
         rows
     }
 
@@ -395,19 +404,31 @@ mod tests {
             (Operator::Gt, 1e30, vec![]),
             (Operator::Gte, -1e30, vec![0, 1, 2, 3]),
         ] {
-            assert_eq!(kept(Type::Int, &cells, operator, &[Literal::Number(literal)]), expected, "{operator:?} {literal}");
+            assert_eq!(
+                kept(Type::Int, &cells, operator, &[Literal::Number(literal)]),
+                expected,
+                "{operator:?} {literal}"
+            );
         }
     }
 
     #[test]
     fn numbers_by_value_texts_by_bytes_floats_as_postgres_orders_them() {
-        let prices = ["1.50", "1.5", "-0.01", "0.000000000000000001"].map(|text| Cell::Decimal(text.to_owned()));
+        let prices =
+            ["1.50", "1.5", "-0.01", "0.000000000000000001"].map(|text| Cell::Decimal(text.to_owned()));
         assert_eq!(kept(Type::Numeric, &prices, Operator::Eq, &[text("1.500")]), [0, 1]);
         assert_eq!(kept(Type::Numeric, &prices, Operator::Lt, &[text("0.0000000000000000011")]), [2, 3]);
-        assert_eq!(kept(Type::Numeric, &prices, Operator::Between, &[text("1e-18"), Literal::Number(1.5)]), [0, 1, 3]);
+        assert_eq!(
+            kept(Type::Numeric, &prices, Operator::Between, &[text("1e-18"), Literal::Number(1.5)]),
+            [0, 1, 3]
+        );
 
         let names = ["a", "B", "é", "", "a|b"].map(|text| Cell::Bytes(text.as_bytes().to_vec()));
-        assert_eq!(kept(Type::Text, &names, Operator::Gt, &[text("a")]), [2, 4], "capitals before small letters");
+        assert_eq!(
+            kept(Type::Text, &names, Operator::Gt, &[text("a")]),
+            [2, 4],
+            "capitals before small letters"
+        );
         assert_eq!(kept(Type::Text, &names, Operator::Like, &[text("_")]), [0, 1, 2]);
         assert_eq!(kept(Type::Text, &names, Operator::In, &[text(""), text("a|b")]), [3, 4]);
 
@@ -432,7 +453,10 @@ mod tests {
             (Type::Date, "c", Operator::In, vec![text("2024-01-01"), text("soon")]),
         ] {
             let refused = Predicate::new(&schema(kind), column, operator, &literals);
-            assert!(matches!(refused, Err(Refused::Question { field, .. }) if field == column), "{operator:?}");
+            assert!(
+                matches!(refused, Err(Refused::Question { field, .. }) if field == column),
+                "{operator:?}"
+            );
         }
         let many = vec![Literal::Null; limits::ANALYTICS_OPERANDS + 1];
         assert!(Predicate::new(&schema(Type::Int), "c", Operator::In, &many).is_err());

@@ -29,6 +29,20 @@ impl Hash {
     }
 }
 
+impl Hash {
+    /// Reads what `Display` writes.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut hash = [0; 16];
+        if text.len() != 32 || !text.is_ascii() {
+            return None;
+        }
+        for (byte, at) in hash.iter_mut().zip((0..).step_by(2)) {
+            *byte = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
+        }
+        (Self(hash).to_string() == text).then_some(Self(hash))
+    }
+}
+
 impl fmt::Display for Hash {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
@@ -119,7 +133,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn schema() -> Schema {
-        let field = |kind: &crate::analytics::schema::Type| Field { name: kind.name().to_owned(), kind: *kind };
+        let field =
+            |kind: &crate::analytics::schema::Type| Field { name: kind.name().to_owned(), kind: *kind };
         Schema::new(testing::KINDS.iter().map(field).collect(), Roles::default()).unwrap()
     }
 
@@ -173,9 +188,16 @@ mod tests {
         let (schema, frame) = (schema(), frame(10, 1));
         let sealed = frame.seal(&schema);
         let other = Hash::of(b"another");
-        assert_eq!(Frame::open(&sealed, &other, &schema), Err(Refused::Corrupt("a frame under another name")));
+        assert_eq!(
+            Frame::open(&sealed, &other, &schema),
+            Err(Refused::Corrupt("a frame under another name"))
+        );
         let renamed = Schema::new(
-            schema.fields().iter().map(|field| Field { name: format!("{}2", field.name), ..field.clone() }).collect(),
+            schema
+                .fields()
+                .iter()
+                .map(|field| Field { name: format!("{}2", field.name), ..field.clone() })
+                .collect(),
             Roles::default(),
         );
         let refused = Frame::open(&sealed, &Hash::of(&sealed), &renamed.unwrap());

@@ -112,7 +112,8 @@ fn uuid(text: &str) -> Option<Vec<u8>> {
         .filter(|(at, _)| bytes.len() == 32 || !hyphens.contains(at))
         .map(|(_, digit)| char::from(*digit).to_digit(16))
         .collect::<Option<_>>()?;
-    (plain || bytes.len() == 32).then(|| digits.chunks(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect())
+    (plain || bytes.len() == 32)
+        .then(|| digits.chunks(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect())
 }
 
 #[cfg(test)]
@@ -145,9 +146,14 @@ mod tests {
             (Type::TimestampTz, typed("2000-01-01T01:00+01:00"), exact("0")),
             (Type::Timestamp, typed("2000-01-01T01:00+01:00"), exact("3600000000")),
             (Type::Text, typed("a"), Operand::Bytes(b"a".to_vec())),
-            (Type::Uuid, typed("00112233-4455-6677-8899-AABBCCDDEEFF"), Operand::Bytes(vec![
-                0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff,
-            ])),
+            (
+                Type::Uuid,
+                typed("00112233-4455-6677-8899-AABBCCDDEEFF"),
+                Operand::Bytes(vec![
+                    0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee,
+                    0xff,
+                ]),
+            ),
             (Type::Json, Literal::Null, Operand::Null),
         ] {
             assert_eq!(read(kind, literal.clone()), Ok(expected), "{kind:?} {literal:?}");

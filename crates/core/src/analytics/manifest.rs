@@ -144,7 +144,8 @@ impl Manifest {
             for frame in &group.frames {
                 let mut rows = 0;
                 for (practice, provider, count) in &frame.runs {
-                    let (practice, provider) = (code(&manifest.practices, practice), code(&manifest.providers, provider));
+                    let (practice, provider) =
+                        (code(&manifest.practices, practice), code(&manifest.providers, provider));
                     manifest.runs.push(Run { practice, provider, rows: *count });
                     rows += count;
                 }
@@ -219,6 +220,16 @@ impl Manifest {
         self.frames.iter().map(|frame| u64::from(frame.bytes)).sum()
     }
 
+    /// Bytes in memory, about.
+    pub fn size(&self) -> usize {
+        let texts = [&self.measures, &self.frequencies].into_iter().flatten().flatten().map(String::len);
+        texts.sum::<usize>()
+            + (self.practices.len() + self.providers.len()) * size_of::<Option<i64>>()
+            + self.groups.len() * size_of::<Group>()
+            + self.frames.len() * size_of::<Entry>()
+            + self.runs.len() * size_of::<Run>()
+    }
+
     /// The first and the last date of all rows.
     pub fn dates(&self) -> Option<(i64, i64)> {
         let dates = || self.frames.iter().filter_map(|frame| frame.dates);
@@ -261,7 +272,9 @@ impl Manifest {
             return Ok(plan);
         };
         for (group, found) in self.groups.iter().enumerate() {
-            if measure.is_some_and(|at| at != found.measure) || frequency.is_some_and(|at| at != found.frequency) {
+            if measure.is_some_and(|at| at != found.measure)
+                || frequency.is_some_and(|at| at != found.frequency)
+            {
                 continue;
             }
             let before = plan.parts.len();
@@ -344,7 +357,13 @@ mod tests {
             field("practice", Type::Int),
             field("provider", Type::Int),
         ];
-        let roles = Roles { measure: Some(0), frequency: Some(1), date: Some(2), practice: Some(3), provider: Some(4) };
+        let roles = Roles {
+            measure: Some(0),
+            frequency: Some(1),
+            date: Some(2),
+            practice: Some(3),
+            provider: Some(4),
+        };
         Schema::new(fields, roles).unwrap()
     }
 
@@ -358,17 +377,30 @@ mod tests {
             frequency: Some("Monthly".to_owned()),
             frames,
         };
-        Manifest::new(schema(), &[
-            group(Some("charges"), vec![
-                summary("a", Some((10, 20)), &[(Some(0), Some(0), 3), (Some(0), Some(7), 2), (Some(1), None, 4)]),
-                summary("b", None, &[(Some(5), Some(7), 1)]),
-            ]),
-            group(Some("visits"), vec![
-                summary("c", Some((30, 40)), &[(Some(0), Some(0), 4_096)]),
-                summary("d", Some((40, 50)), &[(Some(0), Some(0), 2), (None, Some(7), 6)]),
-            ]),
-            group(None, vec![summary("e", Some((10, 50)), &[(Some(1), Some(7), 1)])]),
-        ])
+        Manifest::new(
+            schema(),
+            &[
+                group(
+                    Some("charges"),
+                    vec![
+                        summary(
+                            "a",
+                            Some((10, 20)),
+                            &[(Some(0), Some(0), 3), (Some(0), Some(7), 2), (Some(1), None, 4)],
+                        ),
+                        summary("b", None, &[(Some(5), Some(7), 1)]),
+                    ],
+                ),
+                group(
+                    Some("visits"),
+                    vec![
+                        summary("c", Some((30, 40)), &[(Some(0), Some(0), 4_096)]),
+                        summary("d", Some((40, 50)), &[(Some(0), Some(0), 2), (None, Some(7), 6)]),
+                    ],
+                ),
+                group(None, vec![summary("e", Some((10, 50)), &[(Some(1), Some(7), 1)])]),
+            ],
+        )
     }
 
     fn asked(practices: Option<&[i64]>, providers: Option<&[i64]>) -> Question {

@@ -92,7 +92,8 @@ impl Manifest {
 
     fn read_group(&mut self, reader: &mut Reader<'_>, mut group: Group) -> Result<(), Refused> {
         let key = |group: &Group| (group.measure, group.frequency);
-        let known = (group.measure as usize) < self.measures.len() && (group.frequency as usize) < self.frequencies.len();
+        let known = (group.measure as usize) < self.measures.len()
+            && (group.frequency as usize) < self.frequencies.len();
         if !known || self.groups.last().is_some_and(|before| key(before) >= key(&group)) {
             return Err(Refused::Corrupt("groups that do not ascend"));
         }
@@ -106,7 +107,11 @@ impl Manifest {
     }
 
     /// `before` is the last run of the same group.
-    fn read_frame(&mut self, reader: &mut Reader<'_>, before: &mut Option<(u32, u32)>) -> Result<(), Refused> {
+    fn read_frame(
+        &mut self,
+        reader: &mut Reader<'_>,
+        before: &mut Option<(u32, u32)>,
+    ) -> Result<(), Refused> {
         let dates = match reader.byte()? {
             0 => None,
             1 => Some((date(reader)?, date(reader)?)),
@@ -117,11 +122,13 @@ impl Manifest {
         }
         let mut rows = 0_u32;
         for at in 0..reader.count()? {
-            let run = Run { practice: reader.fitting()?, provider: reader.fitting()?, rows: reader.fitting()? };
+            let run =
+                Run { practice: reader.fitting()?, provider: reader.fitting()?, rows: reader.fitting()? };
             let key = (run.practice, run.provider);
             // Only a run that was cut goes on in the next frame.
             let ascends = before.is_none_or(|before| if at == 0 { before <= key } else { before < key });
-            let known = (run.practice as usize) < self.practices.len() && (run.provider as usize) < self.providers.len();
+            let known = (run.practice as usize) < self.practices.len()
+                && (run.provider as usize) < self.providers.len();
             if !ascends || !known || run.rows == 0 {
                 return Err(Refused::Corrupt("runs that do not ascend"));
             }
@@ -194,8 +201,10 @@ mod tests {
 
     fn schema() -> Schema {
         let field = |name: &str, kind| Field { name: name.to_owned(), kind };
-        let fields = vec![field("measure", Type::Text), field("practice", Type::Int), field("day", Type::Date)];
-        Schema::new(fields, Roles { measure: Some(0), practice: Some(1), date: Some(2), ..Roles::default() }).unwrap()
+        let fields =
+            vec![field("measure", Type::Text), field("practice", Type::Int), field("day", Type::Date)];
+        Schema::new(fields, Roles { measure: Some(0), practice: Some(1), date: Some(2), ..Roles::default() })
+            .unwrap()
     }
 
     /// Some manifest of `groups` measures.

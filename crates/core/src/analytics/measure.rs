@@ -62,7 +62,14 @@ fn generate(scale: usize) -> Vec<Row> {
                         };
                         let date = (8_400 + at * step) as i32;
                         let (practice, provider) = (practice as u16, provider as u16);
-                        rows.push(Row { practice, provider, measure: measure as u8, frequency: frequency as u8, date, value });
+                        rows.push(Row {
+                            practice,
+                            provider,
+                            measure: measure as u8,
+                            frequency: frequency as u8,
+                            date,
+                            value,
+                        });
                     }
                 }
             }
@@ -90,7 +97,9 @@ impl Names {
         Self {
             practices: practices.clone().map(|at| format!("Practice {at:04} of the Greater Area")).collect(),
             primaries: practices.clone().map(|at| format!("Primary {:03}", at / 3)).collect(),
-            providers: practices.flat_map(|at| (0..PROVIDERS).map(move |by| format!("Dr. {by} Example-{at}"))).collect(),
+            providers: practices
+                .flat_map(|at| (0..PROVIDERS).map(move |by| format!("Dr. {by} Example-{at}")))
+                .collect(),
             measures: (0..MEASURES).map(|at| format!("Measure {at:02} Net Collections")).collect(),
         }
     }
@@ -200,16 +209,25 @@ fn what_the_index_costs() {
         manifest.entries()
     );
     let name = Hash::of(&sealed);
-    println!("manifest: seal {:.2} ms, open {:.2} ms", median_ms(|| manifest.seal()), median_ms(|| Manifest::open(&sealed, &name)));
+    println!(
+        "manifest: seal {:.2} ms, open {:.2} ms",
+        median_ms(|| manifest.seal()),
+        median_ms(|| Manifest::open(&sealed, &name))
+    );
     let open = || -> Vec<Arc<Frame>> {
-        made.iter().map(|made| Arc::new(Frame::open(&made.bytes, &made.hash, manifest.schema()).unwrap())).collect()
+        made.iter()
+            .map(|made| Arc::new(Frame::open(&made.bytes, &made.hash, manifest.schema()).unwrap()))
+            .collect()
     };
     let ms = median_ms(open);
     println!("open all frames {ms:.1} ms = {:.1} M rows/s", rows.len() as f64 / ms / 1e3);
     let hashed = median_ms(|| made.iter().map(|made| Hash::of(&made.bytes)).collect::<Vec<_>>());
     println!("of which hashing {hashed:.1} ms");
     let frames = open();
-    println!("decoded {:.1} B/row", frames.iter().map(|frame| frame.size()).sum::<usize>() as f64 / rows.len() as f64);
+    println!(
+        "decoded {:.1} B/row",
+        frames.iter().map(|frame| frame.size()).sum::<usize>() as f64 / rows.len() as f64
+    );
     encodings(&frames, rows.len(), data);
     questions(&manifest, &frames, &names);
     changes(&manifest, &rows, &names, &made);
@@ -254,7 +272,13 @@ fn encodings(frames: &[Arc<Frame>], rows: usize, ours: usize) {
         let steps: Vec<u128> = steps.collect();
         (0..bytes(&steps)).for_each(|plane| out.extend(steps.iter().map(|one| (one >> (8 * plane)) as u8)));
     };
-    for (what, layout) in [("byte planes", planes), ("interleaved bytes", interleaved), ("machine types", machine), ("bits", bits), ("planes of deltas", deltas)] {
+    for (what, layout) in [
+        ("byte planes", planes),
+        ("interleaved bytes", interleaved),
+        ("machine types", machine),
+        ("bits", bits),
+        ("planes of deltas", deltas),
+    ] {
         let (mut plain, mut packed) = (0, 0);
         for frame in frames {
             let mut raw = Vec::new();
@@ -296,7 +320,10 @@ fn one_question_for_ever() {
     let metrics = [Metric::new(manifest.schema(), Function::Sum, Some("measure_value"), "sum").unwrap()];
     println!("select {:.3}", median_ms(|| select(&manifest, &question, &plan, &planned)));
     for _ in 0..30 {
-        println!("agg {:.3}", median_ms(|| aggregate(&manifest, &question, &plan, &planned, &group_by, &metrics)));
+        println!(
+            "agg {:.3}",
+            median_ms(|| aggregate(&manifest, &question, &plan, &planned, &group_by, &metrics))
+        );
     }
 }
 
@@ -312,12 +339,12 @@ fn questions(manifest: &Manifest, frames: &[Arc<Frame>], names: &Names) {
         let question = question(&names.measures[0], frequency, practices);
         let planning = median_ms(|| manifest.plan(&question));
         let plan = manifest.plan(&question).unwrap();
-        let planned: Vec<Arc<Frame>> = plan.parts.iter().map(|part| Arc::clone(&frames[part.frame])).collect();
+        let planned: Vec<Arc<Frame>> =
+            plan.parts.iter().map(|part| Arc::clone(&frames[part.frame])).collect();
         let ms = median_ms(|| rows(manifest, &question, &plan, &planned, None));
         let three = median_ms(|| rows(manifest, &question, &plan, &planned, Some(&[2, 8, 9])));
         let group_by = [GroupBy::new(manifest.schema(), "date_index", Some(Unit::Month)).unwrap()];
-        let metrics =
-            [Metric::new(manifest.schema(), Function::Sum, Some("measure_value"), "sum").unwrap()];
+        let metrics = [Metric::new(manifest.schema(), Function::Sum, Some("measure_value"), "sum").unwrap()];
         let summed = median_ms(|| aggregate(manifest, &question, &plan, &planned, &group_by, &metrics));
         println!(
             "{what}: {} rows of {} frames: plan {planning:.3} ms, rows {ms:.3} ms, three columns {three:.3} ms, sum by month {summed:.3} ms",
@@ -335,16 +362,28 @@ fn changes(before: &Manifest, rows: &[Row], names: &Names, made: &[Made]) {
     grown.extend(rows.iter().filter(|row| row.practice == 50).map(|row| Row { date: row.date + 1, ..*row }));
     let mut measure = rows.to_vec();
     measure.iter_mut().filter(|row| row.measure == 4 && row.frequency == 1).for_each(|row| row.value += 1);
-    for (what, rows) in [("one practice changed", practice), ("one practice doubled", grown), ("one measure changed", measure)] {
+    for (what, rows) in [
+        ("one practice changed", practice),
+        ("one practice doubled", grown),
+        ("one measure changed", measure),
+    ] {
         let (manifest, made) = build(names, &rows, cut::Bounds::USUAL, false);
         let new = made.iter().filter(|made| !known.contains(&made.hash)).count();
-        println!("{what}: {new} of {} frames are new ({:.1} %)", made.len(), 100.0 * new as f64 / made.len() as f64);
+        println!(
+            "{what}: {new} of {} frames are new ({:.1} %)",
+            made.len(),
+            100.0 * new as f64 / made.len() as f64
+        );
         assert!(manifest.rows() >= before.rows());
     }
     for (enough, most) in [(128, 4_096), (256, 4_096), (1_024, 4_096), (2_048, 8_192), (4_096, 16_384)] {
         let (manifest, made) = build(names, rows, cut::Bounds { enough, most }, false);
         let data: usize = made.iter().map(|made| made.bytes.len()).sum();
         let index = 100.0 * manifest.seal().len() as f64 / data as f64;
-        println!("frames from {enough} rows: {} frames, {:.2} B/row, manifest {index:.2} %", made.len(), data as f64 / rows.len() as f64);
+        println!(
+            "frames from {enough} rows: {} frames, {:.2} B/row, manifest {index:.2} %",
+            made.len(),
+            data as f64 / rows.len() as f64
+        );
     }
 }

@@ -31,6 +31,7 @@ mod filter;
 mod frame;
 mod like;
 mod literal;
+mod live;
 mod manifest;
 mod manifest_bytes;
 #[cfg(test)]
@@ -38,6 +39,7 @@ mod measure;
 mod nulls;
 mod order;
 mod packed;
+mod pile;
 #[cfg(test)]
 mod properties;
 mod query;
@@ -63,9 +65,11 @@ pub use filter::{Operator, Predicate, Test};
 pub use frame::{Frame, Hash};
 pub use like::Pattern;
 pub use literal::{Literal, Operand};
+pub use live::{Generation, Held, Live, State};
 pub use manifest::{Entry, Manifest, Part, Plan};
 pub use nulls::Nulls;
 pub use packed::{Distances, Packed};
+pub use pile::Pile;
 pub use query::{Question, Table, rows, select};
 pub use refused::Refused;
 pub use schema::{Field, Roles, Schema, Type};

@@ -62,7 +62,8 @@ pub(super) fn order(columns: [Option<&[&Column]>; 3], picks: &[Pick]) -> Vec<u32
 /// The places of `picks`, ordered by one plain column.
 pub(super) fn order_by(parts: &[&Column], picks: &[Pick]) -> Vec<u32> {
     let ranks = ranks(parts, picks);
-    let highest = ranks.iter().copied().filter(|rank| *rank != LAST).max().map_or(0, |rank| rank as usize + 1);
+    let highest =
+        ranks.iter().copied().filter(|rank| *rank != LAST).max().map_or(0, |rank| rank as usize + 1);
     if highest > 4 * picks.len() + 1_024 {
         return order([Some(parts), None, None], picks);
     }

@@ -342,7 +342,9 @@ mod tests {
     fn lists() -> impl Strategy<Value = Vec<i128>> {
         (0..=127_u32, any::<i128>()).prop_flat_map(|(bits, base)| {
             proptest::collection::vec(any::<u128>(), 0..40).prop_map(move |list| {
-                list.into_iter().map(|value| base.saturating_add((value >> (128 - bits.max(1))) as i128)).collect()
+                list.into_iter()
+                    .map(|value| base.saturating_add((value >> (128 - bits.max(1))) as i128))
+                    .collect()
             })
         })
     }

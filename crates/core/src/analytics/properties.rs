@@ -38,9 +38,15 @@ impl Source {
         }
         rng.shuffle(&mut columns);
         let place = |role| columns.iter().position(|column| column.1 == Some(role));
-        let roles =
-            Roles { measure: place(0), frequency: place(1), date: place(2), practice: place(3), provider: place(4) };
-        let named = columns.iter().enumerate().map(|(at, (kind, _))| Field { name: format!("c{at}"), kind: *kind });
+        let roles = Roles {
+            measure: place(0),
+            frequency: place(1),
+            date: place(2),
+            practice: place(3),
+            provider: place(4),
+        };
+        let named =
+            columns.iter().enumerate().map(|(at, (kind, _))| Field { name: format!("c{at}"), kind: *kind });
         let schema = Schema::new(named.collect(), roles).unwrap();
         let count = if rng.bool() { rng.usize(..12) } else { rng.usize(..160) };
         let mut rows: Vec<Row> = Vec::with_capacity(count);
@@ -177,10 +183,17 @@ fn is_like(text: &[char], pattern: &[char]) -> bool {
 
 /// The condition of one row: true, false or unknown.
 fn holds(operator: Operator, cell: &Cell, operands: &[Cell]) -> Option<bool> {
-    let order = |operand: &Cell| (*cell != Cell::Null && *operand != Cell::Null).then(|| compare(cell, operand));
+    let order =
+        |operand: &Cell| (*cell != Cell::Null && *operand != Cell::Null).then(|| compare(cell, operand));
     let any = |mut results: Vec<Option<bool>>| {
         results.sort();
-        if results.contains(&Some(true)) { Some(true) } else if results.contains(&None) { None } else { Some(false) }
+        if results.contains(&Some(true)) {
+            Some(true)
+        } else if results.contains(&None) {
+            None
+        } else {
+            Some(false)
+        }
     };
     let first = || order(&operands[0]);
     match operator {
@@ -191,7 +204,9 @@ fn holds(operator: Operator, cell: &Cell, operands: &[Cell]) -> Option<bool> {
         Operator::Lt => first().map(Ordering::is_lt),
         Operator::Lte => first().map(Ordering::is_le),
         Operator::In => any(operands.iter().map(|operand| order(operand).map(Ordering::is_eq)).collect()),
-        Operator::NotIn => any(operands.iter().map(|operand| order(operand).map(Ordering::is_eq)).collect()).map(|is| !is),
+        Operator::NotIn => {
+            any(operands.iter().map(|operand| order(operand).map(Ordering::is_eq)).collect()).map(|is| !is)
+        }
         Operator::Between => {
             // not (cell < first or cell > last)
             any(vec![first().map(Ordering::is_lt), order(&operands[1]).map(Ordering::is_gt)]).map(|is| !is)
@@ -239,7 +254,9 @@ fn typed(kind: Type, cell: &Cell, rng: &mut fastrand::Rng) -> Option<Literal> {
             Type::Date if i128::from(*value) == kind.integers().0 => Literal::Text("-infinity".to_owned()),
             Type::Date if i128::from(*value) == kind.integers().1 => Literal::Text("infinity".to_owned()),
             Type::Date => Literal::Text(day_text(*value)?),
-            Type::Timestamp | Type::TimestampTz if *value == i64::MIN => Literal::Text("-infinity".to_owned()),
+            Type::Timestamp | Type::TimestampTz if *value == i64::MIN => {
+                Literal::Text("-infinity".to_owned())
+            }
             Type::Timestamp | Type::TimestampTz if *value == i64::MAX => Literal::Text("infinity".to_owned()),
             Type::Timestamp | Type::TimestampTz => {
                 let of_day = value.rem_euclid(DAY_US);
@@ -266,7 +283,8 @@ impl Asked {
             (role.is_some() && rng.u8(..3) > 0).then(|| rng.choice(names).unwrap().to_owned())
         };
         let (measure, frequency) = (name(roles.measure), name(roles.frequency));
-        let mut list = |most: usize| -> Vec<i64> { (0..rng.usize(..=most)).map(|_| rng.i64(-1..6)).collect() };
+        let mut list =
+            |most: usize| -> Vec<i64> { (0..rng.usize(..=most)).map(|_| rng.i64(-1..6)).collect() };
         let (own, practices, providers) = (list(4), list(3), list(3));
         let practices = rng.bool().then_some(practices);
         let providers = (rng.u8(..3) == 0).then_some(providers);
@@ -327,22 +345,30 @@ impl Asked {
     fn wants(&self, source: &Source, row: &Row) -> bool {
         let Roles { measure, frequency, date, practice, provider } = *source.schema.roles();
         let named = |asked: &Option<String>, role| {
-            asked.as_ref().is_none_or(|name| *source.cell_of(row, role) == Cell::Bytes(name.clone().into_bytes()))
+            asked
+                .as_ref()
+                .is_none_or(|name| *source.cell_of(row, role) == Cell::Bytes(name.clone().into_bytes()))
         };
         let id = |role| match source.cell_of(row, role) {
             Cell::Int(id) => Some(*id),
             _ => None,
         };
-        let listed = |list: Option<&[i64]>, role| list.is_none_or(|list| id(role).is_some_and(|id| list.contains(&id)));
+        let listed = |list: Option<&[i64]>, role| {
+            list.is_none_or(|list| id(role).is_some_and(|id| list.contains(&id)))
+        };
         let permitted = match &self.scope {
             Scope::Nothing => false,
             Scope::All(_) => true,
-            Scope::Rows(rows) => listed(Some(rows.practices()), practice) && listed(rows.providers(), provider),
+            Scope::Rows(rows) => {
+                listed(Some(rows.practices()), practice) && listed(rows.providers(), provider)
+            }
         };
         let within = match (self.question.first, self.question.last, id(date)) {
             (None, None, _) => true,
             (_, _, None) => false,
-            (first, last, Some(at)) => first.is_none_or(|first| first <= at) && last.is_none_or(|last| at <= last),
+            (first, last, Some(at)) => {
+                first.is_none_or(|first| first <= at) && last.is_none_or(|last| at <= last)
+            }
         };
         let met = |(column, operator, operands): &(usize, Operator, Vec<Cell>)| {
             holds(*operator, &row[*column], operands) == Some(true)
@@ -435,7 +461,9 @@ fn metric(function: Function, kind: Option<Type>, cells: &[&Cell]) -> Option<Cel
     let sum = || values.iter().try_fold(0_i128, |sum, cell| sum.checked_add(number(cell).unwrap()));
     Some(match function {
         Function::Count => Cell::Int(values.len() as i64),
-        Function::Distinct => Cell::Int(values.iter().map(|cell| canonical(cell)).collect::<BTreeSet<_>>().len() as i64),
+        Function::Distinct => {
+            Cell::Int(values.iter().map(|cell| canonical(cell)).collect::<BTreeSet<_>>().len() as i64)
+        }
         _ if values.is_empty() => Cell::Null,
         Function::Min => best(Ordering::Less).unwrap().clone(),
         Function::Max => best(Ordering::Greater).unwrap().clone(),
@@ -469,7 +497,8 @@ impl Summed {
         for _ in 0..rng.usize(1..4) {
             let (function, column) = (rng.choice(Function::ALL).unwrap().0, any(rng));
             // The order of additions is not part of what a float sum means.
-            let floats = fields[column].kind == Type::Float && matches!(function, Function::Sum | Function::Avg);
+            let floats =
+                fields[column].kind == Type::Float && matches!(function, Function::Sum | Function::Avg);
             if !floats && Metric::new(&source.schema, function, Some(&fields[column].name), "m").is_ok() {
                 metrics.push((function, Some(column)));
             }
@@ -513,13 +542,21 @@ impl Summed {
         Some(expected)
     }
 
-    pub(super) fn actual(&self, built: &Built, question: &Question, frames: &[Arc<Frame>]) -> Result<Table, Refused> {
+    pub(super) fn actual(
+        &self,
+        built: &Built,
+        question: &Question,
+        frames: &[Arc<Frame>],
+    ) -> Result<Table, Refused> {
         let schema = built.manifest.schema();
         let name = |at: usize| schema.fields()[at].name.as_str();
         let group_by: Vec<GroupBy> =
             self.group_by.iter().map(|(at, unit)| GroupBy::new(schema, name(*at), *unit).unwrap()).collect();
-        let metrics: Vec<Metric> =
-            self.metrics.iter().map(|(function, at)| Metric::new(schema, *function, at.map(name), "m").unwrap()).collect();
+        let metrics: Vec<Metric> = self
+            .metrics
+            .iter()
+            .map(|(function, at)| Metric::new(schema, *function, at.map(name), "m").unwrap())
+            .collect();
         let plan = built.manifest.plan(question).unwrap();
         aggregate(&built.manifest, question, &plan, &planned(&plan, frames), &group_by, &metrics)
     }
@@ -552,7 +589,8 @@ fn every_answer_is_that_of_a_row_by_row_evaluation() {
             assert_eq!(table_rows(&table), expected, "seed {seed}: {:?} {:?}", asked.question, source.schema);
 
             let some: Vec<usize> = (0..source.schema.fields().len()).filter(|_| rng.bool()).collect();
-            let table = rows(&manifest, &asked.question, &plan, &planned(&plan, &frames), Some(&some)).unwrap();
+            let table =
+                rows(&manifest, &asked.question, &plan, &planned(&plan, &frames), Some(&some)).unwrap();
             let cut = expected.iter().map(|row| some.iter().map(|at| row[*at].clone()).collect::<Row>());
             assert!(table_rows(&table).into_iter().eq(cut), "seed {seed}");
 
@@ -560,9 +598,17 @@ fn every_answer_is_that_of_a_row_by_row_evaluation() {
             let aggregated = summed.actual(&built, &asked.question, &frames).map(|table| table_rows(&table));
             match summed.expected(&source, &expected) {
                 Some(groups) if aggregated.is_ok() => {
-                    assert_eq!(aggregated, Ok(groups), "seed {seed}: {:?} {:?}", summed.group_by, summed.metrics);
+                    assert_eq!(
+                        aggregated,
+                        Ok(groups),
+                        "seed {seed}: {:?} {:?}",
+                        summed.group_by,
+                        summed.metrics
+                    );
                 }
-                _ => assert!(matches!(aggregated, Err(Refused::Beyond { .. })), "seed {seed}: {aggregated:?}"),
+                _ => {
+                    assert!(matches!(aggregated, Err(Refused::Beyond { .. })), "seed {seed}: {aggregated:?}")
+                }
             }
             answered[0] += u64::from(!expected.is_empty());
             answered[1] += u64::from(plan.groups > 1);
@@ -639,7 +685,11 @@ fn the_plan_of_somebody_else_is_of_no_use() {
         let own = manifest.plan(&asked.question).unwrap();
         let answer = rows(&manifest, &asked.question, &plan, &planned(&plan, &frames), None);
         if plan.rows() == own.rows() {
-            assert_eq!(answer.map(|table| table_rows(&table)), Ok(expected_rows(&source, &asked)), "seed {seed}");
+            assert_eq!(
+                answer.map(|table| table_rows(&table)),
+                Ok(expected_rows(&source, &asked)),
+                "seed {seed}"
+            );
         } else {
             assert_eq!(answer, Err(Refused::Scope), "seed {seed}");
             alarms += 1;

@@ -36,7 +36,14 @@ pub struct Question {
 impl Question {
     /// Of which the answer is empty: to be completed by whoever asks.
     pub fn nothing() -> Self {
-        Self { measure: None, frequency: None, visible: Visible::NOTHING, first: None, last: None, predicates: Vec::new() }
+        Self {
+            measure: None,
+            frequency: None,
+            visible: Visible::NOTHING,
+            first: None,
+            last: None,
+            predicates: Vec::new(),
+        }
     }
 
     /// Whether rows of this frame can have the asked dates.
@@ -127,7 +134,8 @@ fn holds_only(column: Option<&Column>, name: Option<&str>) -> bool {
 /// Whether all these rows of an integer column are this one.
 fn of_one(column: Option<&Column>, rows: std::ops::Range<u32>, id: Option<i64>) -> bool {
     let (Some(column), Some(id)) = (column, id) else {
-        return id.is_none() && column.is_none_or(|column| rows.into_iter().all(|row| column.nulls().at(row as usize)));
+        return id.is_none()
+            && column.is_none_or(|column| rows.into_iter().all(|row| column.nulls().at(row as usize)));
     };
     let there = !column.nulls().any() || rows.clone().all(|row| !column.nulls().at(row as usize));
     there && column.integers().all_are(rows, id.into())
@@ -147,12 +155,14 @@ pub fn rows<F: Borrow<Frame>>(
         .enumerate()
         .flat_map(|(part, rows)| rows.iter().map(move |row| (part as u32, *row)))
         .collect();
-    let parts = |at: usize| -> Vec<&Column> { frames.iter().map(|frame| &frame.borrow().columns()[at]).collect() };
+    let parts =
+        |at: usize| -> Vec<&Column> { frames.iter().map(|frame| &frame.borrow().columns()[at]).collect() };
     let picks = ordered(manifest, plan, &parts, picks);
     let fields = manifest.schema().fields();
     let all: Vec<usize> = (0..fields.len()).collect();
     let columns = columns.unwrap_or(&all).iter().map(|at| {
-        let field = fields.get(*at).ok_or_else(|| Refused::question("columns", "columns of the data source"))?;
+        let field =
+            fields.get(*at).ok_or_else(|| Refused::question("columns", "columns of the data source"))?;
         let column = Column::gather(field.kind, &parts(*at), &picks);
         Ok((field.name.clone(), column.ok_or_else(|| Refused::Beyond { column: field.name.clone() })?))
     });

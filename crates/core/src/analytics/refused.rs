@@ -60,11 +60,17 @@ impl Refused {
 impl fmt::Display for Refused {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Refused::Schema { column, because } => write!(out, "column {column} cannot be indexed: {because}"),
-            Refused::Value { column, because } => write!(out, "a value of column {column} cannot be kept exactly: {because}"),
+            Refused::Schema { column, because } => {
+                write!(out, "column {column} cannot be indexed: {because}")
+            }
+            Refused::Value { column, because } => {
+                write!(out, "a value of column {column} cannot be kept exactly: {because}")
+            }
             Refused::Question { field, because } => write!(out, "{field} is not accepted: {because}"),
             Refused::Corrupt(what) => write!(out, "stored analytics data cannot be read: {what}"),
-            Refused::Beyond { column } => write!(out, "column {column} holds more than can be answered exactly from memory"),
+            Refused::Beyond { column } => {
+                write!(out, "column {column} holds more than can be answered exactly from memory")
+            }
             Refused::Scope => write!(out, "stored analytics data holds rows that were not announced"),
         }
     }

@@ -164,7 +164,11 @@ impl Schema {
         for (role, kinds, accepted) in [
             (roles.measure, &[Type::Text][..], "the measure is a text column"),
             (roles.frequency, &[Type::Text], "the frequency is a text column"),
-            (roles.date, &[Type::Date, Type::Timestamp, Type::TimestampTz], "the date is a date or timestamp column"),
+            (
+                roles.date,
+                &[Type::Date, Type::Timestamp, Type::TimestampTz],
+                "the date is a date or timestamp column",
+            ),
             (roles.practice, UIDS, "the practice is an int or bigint column"),
             (roles.provider, UIDS, "the provider is an int or bigint column"),
         ] {
@@ -208,7 +212,9 @@ impl Schema {
     pub fn order(&self) -> Vec<usize> {
         let Roles { measure, frequency, date, practice, provider } = self.roles;
         let mut order: Vec<usize> = Vec::with_capacity(self.fields.len());
-        for column in [date, practice, provider, measure, frequency].into_iter().flatten().chain(0..self.fields.len()) {
+        for column in
+            [date, practice, provider, measure, frequency].into_iter().flatten().chain(0..self.fields.len())
+        {
             if !order.contains(&column) {
                 order.push(column);
             }
@@ -257,7 +263,13 @@ mod tests {
             field("measure_value", Type::Numeric),
             field("provider_uid", Type::Int),
         ];
-        let roles = Roles { measure: Some(1), frequency: Some(2), date: Some(3), practice: Some(0), provider: Some(5) };
+        let roles = Roles {
+            measure: Some(1),
+            frequency: Some(2),
+            date: Some(3),
+            practice: Some(0),
+            provider: Some(5),
+        };
         (fields, roles)
     }
 
@@ -311,7 +323,9 @@ mod tests {
         let schema = Schema::new(fields, roles).unwrap();
         assert_eq!(schema.order(), [3, 0, 5, 1, 2, 4]);
         assert_eq!(schema.position("measure"), Ok(1));
-        assert!(matches!(schema.position("nothing"), Err(Refused::Question { field, .. }) if field == "nothing"));
+        assert!(
+            matches!(schema.position("nothing"), Err(Refused::Question { field, .. }) if field == "nothing")
+        );
     }
 
     #[test]

@@ -44,7 +44,8 @@ impl Visible {
 
     /// Whether a row of this practice and provider may be seen.
     pub fn shows(&self, practice: Option<i64>, provider: Option<i64>) -> bool {
-        self.lists().is_some_and(|(practices, providers)| holds(practices, practice) && holds(providers, provider))
+        self.lists()
+            .is_some_and(|(practices, providers)| holds(practices, practice) && holds(providers, provider))
     }
 }
 
@@ -60,7 +61,8 @@ pub(super) fn holds(list: Option<&[i64]>, id: Option<i64>) -> bool {
 /// What is in all of these lists: `None` when nothing is, `Some(None)` without a list.
 fn narrowed(lists: [Option<&[i64]>; 2]) -> Option<Option<Vec<i64>>> {
     lists.into_iter().flatten().try_fold(None, |narrow: Option<Vec<i64>>, list| {
-        let mut ids: Vec<i64> = list.iter().copied().filter(|id| holds(narrow.as_deref(), Some(*id))).collect();
+        let mut ids: Vec<i64> =
+            list.iter().copied().filter(|id| holds(narrow.as_deref(), Some(*id))).collect();
         ids.sort_unstable();
         ids.dedup();
         (!ids.is_empty()).then_some(Some(ids))
@@ -74,7 +76,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn scope(practices: &[i64], provider: Option<i64>, reach: &str) -> Scope {
-        Scopes::new(false, practices.to_vec(), provider, [("analytics:read", reach)].into_iter()).of("analytics:read")
+        Scopes::new(false, practices.to_vec(), provider, [("analytics:read", reach)].into_iter())
+            .of("analytics:read")
     }
 
     #[test]

@@ -79,9 +79,11 @@ fn line(kinds: &[Type], row: &Row) -> String {
         Cell::Float(bits) => format!("{bits:016x}"),
         Cell::Decimal(text) => text.clone(),
         Cell::Bytes(bytes) if *kind == Type::Uuid => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
-        Cell::Bytes(bytes) => {
-            std::str::from_utf8(bytes).unwrap().replace('\\', "\\\\").replace('\n', "\\n").replace('\t', "\\t")
-        }
+        Cell::Bytes(bytes) => std::str::from_utf8(bytes)
+            .unwrap()
+            .replace('\\', "\\\\")
+            .replace('\n', "\\n")
+            .replace('\t', "\\t"),
         Cell::Int(value) if matches!(kind, Type::Date | Type::Timestamp | Type::TimestampTz) => {
             let (first, last) = kind.integers();
             match i128::from(*value) {
@@ -120,11 +122,15 @@ fn wheres(source: &Source, asked: &Asked) -> String {
     let schema = &source.schema;
     let roles = schema.roles();
     let mut conditions = vec!["true".to_owned()];
-    let name = |role: Option<usize>| role.map_or("NULL::bigint".to_owned(), |at| schema.fields()[at].name.clone());
-    for (text, role) in [(&asked.question.measure, roles.measure), (&asked.question.frequency, roles.frequency)] {
+    let name =
+        |role: Option<usize>| role.map_or("NULL::bigint".to_owned(), |at| schema.fields()[at].name.clone());
+    for (text, role) in
+        [(&asked.question.measure, roles.measure), (&asked.question.frequency, roles.frequency)]
+    {
         conditions.extend(text.as_ref().map(|text| format!("{} = {}", name(role), quoted(text))));
     }
-    let mut among = |role, ids: &[i64]| conditions.push(format!("{} = ANY(ARRAY{ids:?}::bigint[])", name(role)));
+    let mut among =
+        |role, ids: &[i64]| conditions.push(format!("{} = ANY(ARRAY{ids:?}::bigint[])", name(role)));
     match &asked.scope {
         Scope::Nothing => among(None, &[]),
         Scope::All(_) => {}
@@ -138,7 +144,8 @@ fn wheres(source: &Source, asked: &Asked) -> String {
     if let Some(at) = roles.date {
         let Field { name, kind } = &schema.fields()[at];
         for (bound, sign) in [(asked.question.first, ">="), (asked.question.last, "<=")] {
-            conditions.extend(bound.map(|bound| format!("{name} {sign} {}", constant(*kind, &Cell::Int(bound)))));
+            conditions
+                .extend(bound.map(|bound| format!("{name} {sign} {}", constant(*kind, &Cell::Int(bound)))));
         }
     }
     conditions.extend(asked.conditions.iter().map(|asked| condition(source, asked)));
@@ -153,7 +160,12 @@ fn rows_sql(source: &Source, asked: &Asked) -> String {
         _ => fields[at].name.clone(),
     });
     let order: Vec<String> = order.collect();
-    format!("SELECT {} FROM t WHERE {} ORDER BY {}", columns.join(", "), wheres(source, asked), order.join(", "))
+    format!(
+        "SELECT {} FROM t WHERE {} ORDER BY {}",
+        columns.join(", "),
+        wheres(source, asked),
+        order.join(", ")
+    )
 }
 
 /// The statement, and the types of its columns.
@@ -175,7 +187,8 @@ fn groups_sql(source: &Source, asked: &Asked, summed: &Summed) -> (String, Vec<T
     for (function, at) in &summed.metrics {
         let field = at.map(|at| &fields[at]);
         let name = field.map_or("*", |field| &field.name);
-        let metric = Metric::new(&source.schema, *function, field.map(|field| field.name.as_str()), "m").unwrap();
+        let metric =
+            Metric::new(&source.schema, *function, field.map(|field| field.name.as_str()), "m").unwrap();
         let call = match function {
             Function::Distinct => format!("count(DISTINCT {name})"),
             other => format!("{}({name})", Function::ALL.iter().find(|(known, _)| known == other).unwrap().1),
@@ -202,10 +215,12 @@ fn scripts(tables: u64) -> (String, String) {
         for row in &mut source.rows {
             kinds.iter().zip(row).for_each(|(kind, cell)| plain(*kind, cell));
         }
-        let columns: Vec<String> = fields.iter().map(|field| format!("{} {}", field.name, sql_type(field.kind))).collect();
+        let columns: Vec<String> =
+            fields.iter().map(|field| format!("{} {}", field.name, sql_type(field.kind))).collect();
         writeln!(script, "BEGIN; CREATE TEMP TABLE t ({}) ON COMMIT DROP;", columns.join(", ")).unwrap();
         for row in &source.rows {
-            let cells: Vec<String> = kinds.iter().zip(row).map(|(kind, cell)| constant(*kind, cell)).collect();
+            let cells: Vec<String> =
+                kinds.iter().zip(row).map(|(kind, cell)| constant(*kind, cell)).collect();
             writeln!(script, "INSERT INTO t VALUES ({});", cells.join(", ")).unwrap();
         }
         let built = source.build(&source.rows, &mut rng);
@@ -221,7 +236,8 @@ fn scripts(tables: u64) -> (String, String) {
             let plan = manifest.plan(&asked.question).unwrap();
             let planned = properties::planned(&plan, &frames);
             let table = rows(&manifest, &asked.question, &plan, &planned, None).unwrap();
-            writeln!(script, "\\echo rows {seed} {number}\nCOPY ({}) TO STDOUT;", rows_sql(&source, &asked)).unwrap();
+            writeln!(script, "\\echo rows {seed} {number}\nCOPY ({}) TO STDOUT;", rows_sql(&source, &asked))
+                .unwrap();
             writeln!(expected, "rows {seed} {number}").unwrap();
             table_rows(&table).iter().for_each(|row| writeln!(expected, "{}", line(&kinds, row)).unwrap());
 

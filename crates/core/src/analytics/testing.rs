@@ -33,7 +33,22 @@ pub(super) const KINDS: [Type; 11] = [
 ];
 
 const TEXTS: [&str; 16] = [
-    "", "a", "A", "b", "ab", "a|b", "a:b", "*", "a\nb", "50%", "under_score", "back\\slash", "é", "日本", "e\u{301}", "a\0b",
+    "",
+    "a",
+    "A",
+    "b",
+    "ab",
+    "a|b",
+    "a:b",
+    "*",
+    "a\nb",
+    "50%",
+    "under_score",
+    "back\\slash",
+    "é",
+    "日本",
+    "e\u{301}",
+    "a\0b",
 ];
 
 const FLOATS: [f64; 10] =
@@ -60,7 +75,9 @@ pub(super) fn cell(kind: Type, rng: &mut fastrand::Rng) -> Cell {
         return Cell::Null;
     }
     let extreme = rng.u8(..20) == 0;
-    let ends = |rng: &mut fastrand::Rng, (least, most): (i128, i128)| if rng.bool() { least as i64 } else { most as i64 };
+    let ends = |rng: &mut fastrand::Rng, (least, most): (i128, i128)| {
+        if rng.bool() { least as i64 } else { most as i64 }
+    };
     match kind {
         Type::Int | Type::BigInt if extreme => Cell::Int(ends(rng, kind.integers())),
         Type::Int => Cell::Int(rng.i64(-3..6)),
@@ -73,7 +90,9 @@ pub(super) fn cell(kind: Type, rng: &mut fastrand::Rng) -> Cell {
         Type::Bool => Cell::Bool(rng.bool()),
         Type::Date | Type::Timestamp | Type::TimestampTz if extreme => Cell::Int(ends(rng, kind.integers())),
         Type::Date => Cell::Int(rng.i64(8_700..8_830)),
-        Type::Timestamp | Type::TimestampTz => Cell::Int(rng.i64(8_700..8_720) * 86_400_000_000 + rng.i64(0..3) * 1_000_001),
+        Type::Timestamp | Type::TimestampTz => {
+            Cell::Int(rng.i64(8_700..8_720) * 86_400_000_000 + rng.i64(0..3) * 1_000_001)
+        }
         Type::Uuid => Cell::Bytes(vec![rng.u8(..4); 16]),
         Type::Json => Cell::Bytes(format!("{{\"a\": {}}}", rng.u8(..4)).into_bytes()),
     }

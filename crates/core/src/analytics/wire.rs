@@ -109,7 +109,8 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn take(&mut self, length: usize) -> Result<&'a [u8], Refused> {
-        let (taken, left) = self.left.split_at_checked(length).ok_or(Refused::Corrupt("it ends too early"))?;
+        let (taken, left) =
+            self.left.split_at_checked(length).ok_or(Refused::Corrupt("it ends too early"))?;
         self.left = left;
         Ok(taken)
     }
@@ -177,7 +178,10 @@ mod tests {
         let raw = "the same, the same, the same again".repeat(20).into_bytes();
         let sealed = seal(Sealed::Frame, &raw);
         assert_eq!(open(Sealed::Frame, &sealed, raw.len()), Ok(raw.clone()));
-        assert_eq!(open(Sealed::Frame, &sealed, raw.len() - 1), Err(Refused::Corrupt("a length that cannot be")));
+        assert_eq!(
+            open(Sealed::Frame, &sealed, raw.len() - 1),
+            Err(Refused::Corrupt("a length that cannot be"))
+        );
         assert_eq!(open(Sealed::Manifest, &sealed, raw.len()), Err(Refused::Corrupt("not of this format")));
         for at in 0..sealed.len() {
             let mut damaged = sealed.clone();
@@ -193,7 +197,10 @@ mod tests {
         let length = (3_u32 << 30).to_le_bytes();
         let crc = checksum(LZ4, length, &body).to_le_bytes();
         let sealed = [&b"bcf1"[..], &[LZ4], &crc, &length, &body].concat();
-        assert_eq!(open(Sealed::Frame, &sealed, usize::MAX), Err(Refused::Corrupt("a length that cannot be")));
+        assert_eq!(
+            open(Sealed::Frame, &sealed, usize::MAX),
+            Err(Refused::Corrupt("a length that cannot be"))
+        );
     }
 
     proptest! {

@@ -46,11 +46,19 @@ pub enum Namespace {
     RateLimit,
     /// `warming:{level}`: who warms the cache, or that somebody just has.
     Warming,
+    /// `analytics_live:{source}`: which generation of a data source is served.
+    AnalyticsLive,
+    /// `analytics_index:{source}:{name}`: a manifest.
+    AnalyticsIndex,
+    /// `analytics_frame:{source}:{name}`: a frame.
+    AnalyticsFrame,
+    /// `analytics_lock:{source}`: who warms a data source.
+    AnalyticsLock,
 }
 
 impl Namespace {
     /// All namespaces, in the order of their counters.
-    pub const ALL: [Namespace; 17] = [
+    pub const ALL: [Namespace; 21] = [
         Namespace::TokenBlacklist,
         Namespace::UserBasic,
         Namespace::JwtPayload,
@@ -68,6 +76,10 @@ impl Namespace {
         Namespace::Tail,
         Namespace::RateLimit,
         Namespace::Warming,
+        Namespace::AnalyticsLive,
+        Namespace::AnalyticsIndex,
+        Namespace::AnalyticsFrame,
+        Namespace::AnalyticsLock,
     ];
 
     /// The name users see in keys, metrics and options.
@@ -90,6 +102,10 @@ impl Namespace {
             Namespace::Tail => "tail",
             Namespace::RateLimit => "ratelimit",
             Namespace::Warming => "warming",
+            Namespace::AnalyticsLive => "analytics_live",
+            Namespace::AnalyticsIndex => "analytics_index",
+            Namespace::AnalyticsFrame => "analytics_frame",
+            Namespace::AnalyticsLock => "analytics_lock",
         }
     }
 
@@ -205,6 +221,15 @@ impl Keys {
         bytes.push(b':');
         bytes.extend_from_slice(hash.as_bytes());
         Key { bytes: bytes.into(), namespace: Namespace::DataSource }
+    }
+
+    /// The key of a manifest or a frame. `name` needs no escaping.
+    pub fn block(&self, namespace: Namespace, source: i64, name: &str) -> Key {
+        let mut bytes = Vec::with_capacity(self.prefix.len() + 28 + name.len());
+        self.write(namespace, &source.to_string(), &mut bytes);
+        bytes.push(b':');
+        bytes.extend_from_slice(name.as_bytes());
+        Key { bytes: bytes.into(), namespace }
     }
 
     /// The key of a limit. The identifier is its hash tag: limits of one identifier share a slot of a cluster.

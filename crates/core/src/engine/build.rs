@@ -25,6 +25,7 @@ use crate::store::{Store, sim::Sim};
 use crate::telemetry::Telemetry;
 
 use super::Core;
+use super::analytics::Analytics;
 use super::contexts::Rbac;
 use super::fallbacks::Fallbacks;
 use super::refreshes::Refreshes;
@@ -93,6 +94,7 @@ fn assemble(
         source_found: Found::new(clock.now_ms()),
         fallbacks: Fallbacks::default(),
         warming: Warming::default(),
+        analytics: Analytics::new(settings.analytics.near_bytes),
         started_ms: clock.now_ms(),
         cache,
         source,
@@ -185,6 +187,13 @@ fn source_options(settings: &Settings) -> source::Options {
         deadline_ms: source.deadline_ms,
         bulkhead: source.bulkhead,
         queue: source.bulkhead_queue,
+        analytics: source::analytics::Rules {
+            query_ms: settings.analytics.query_timeout_ms,
+            export_ms: settings.analytics.export_timeout_ms,
+            schemas: settings.analytics.schemas.clone(),
+            measure_columns: settings.analytics.measure_columns.clone(),
+            own: settings.schema.clone(),
+        },
     }
 }
 

@@ -138,6 +138,13 @@ impl Embedded {
                 }
                 Reply::Done(there)
             }
+            Op::Keep { ttl_ms, .. } => {
+                let there = current.is_some();
+                if let Some(value) = current {
+                    shard.put(key.bytes(), value, now + ttl_ms, self.budget);
+                }
+                Reply::Done(there)
+            }
             Op::Count { delta, ttl_ms, etag, .. } => {
                 let counted = counter::count(key, current.as_ref(), *delta, *etag);
                 Reply::Number(counted.map(|counted| {

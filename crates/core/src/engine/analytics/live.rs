@@ -1,0 +1,80 @@
+//! The live pointer in the store: read, and replaced only by whoever saw what is there.
+//!
+//! Invariant: this process believes a pointer only while no invalidation of it waits for the store.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::analytics::Live;
+use crate::base::key::{Key, Namespace};
+use crate::store::{Op, Reply, StoreError, StoreResult};
+
+use super::super::Core;
+use super::Past;
+
+/// What lies where the pointer should be.
+#[derive(Clone, Debug, Default)]
+pub(in crate::engine) struct Seen {
+    /// The bytes, for whoever wants to replace exactly them.
+    bytes: Option<Bytes>,
+    /// What they say; `None` = nothing, or nothing that can be read.
+    pub(in crate::engine) live: Option<Arc<Live>>,
+}
+
+impl Core {
+    pub(in crate::engine) fn live_key(&self, source: i64) -> Key {
+        self.cache.keys.entry(Namespace::AnalyticsLive, &source.to_string())
+    }
+
+    /// What a reply says of the pointer.
+    pub(super) fn seen(&self, source: i64, reply: Option<&StoreResult>) -> Result<Seen, Past> {
+        match reply {
+            Some(Ok(Reply::Bytes(None))) => Ok(Seen::default()),
+            Some(Ok(Reply::Bytes(Some(bytes)))) => {
+                let live = self.analytics.lives.read(source, bytes);
+                Ok(Seen { bytes: Some(bytes.clone()), live })
+            }
+            Some(Err(StoreError::WrongType)) => Ok(Seen::default()),
+            _ => Err(Past::StoreDown),
+        }
+    }
+
+    /// Reads the pointer.
+    pub(in crate::engine) async fn look_live(&self, source: i64) -> Result<Seen, Past> {
+        let key = self.live_key(source);
+        if !self.cache.usable(&key) {
+            return Err(Past::StoreDown);
+        }
+        let replies = self.cache.exec(vec![Op::Get(key)]).await;
+        self.seen(source, replies.first())
+    }
+
+    /// Puts `next` where `seen` is; what is there now, unless that was something else by then.
+    pub(in crate::engine) async fn swap_live(
+        &self,
+        source: i64,
+        seen: &Seen,
+        next: &Live,
+    ) -> Result<Option<Seen>, StoreError> {
+        let (key, value) = (self.live_key(source), Bytes::from(next.seal()));
+        let ttl_ms = self.analytics_ttl_ms();
+        let op = match &seen.bytes {
+            None => Op::Add { key, value: value.clone(), ttl_ms },
+            Some(expected) => Op::Swap { key, expected: expected.clone(), value: value.clone(), ttl_ms },
+        };
+        match self.cache.exec(vec![op]).await.pop() {
+            Some(Ok(Reply::Done(true))) => {
+                Ok(Some(Seen { live: self.analytics.lives.read(source, &value), bytes: Some(value) }))
+            }
+            Some(Ok(_)) => Ok(None),
+            Some(Err(error)) => Err(error),
+            None => Err(StoreError::Unavailable("no reply".into())),
+        }
+    }
+
+    /// How long a pointer lives. Frames and manifests live longer, so that none is gone that a pointer names.
+    pub(in crate::engine) fn analytics_ttl_ms(&self) -> u64 {
+        self.settings.analytics.ttl_s * 1_000
+    }
+}
