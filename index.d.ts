@@ -448,6 +448,15 @@ export interface EngineOptions {
   /** `CACHE_QUERY_TIMEOUT`, milliseconds, default 10000. Budget of one analytics query. (S2) */
   readonly cacheQueryTimeout?: number | undefined;
   /**
+   * `ANALYTICS_SCHEMAS`, default: those of `cacheSchemaAllow`. Database schemas that tables of `chart_data_sources` may
+   * lie in. A data source never names a table of the application itself, such as `users`.
+   */
+  readonly analyticsSchemas?: readonly string[] | undefined;
+  /** `ANALYTICS_MEASURE_COLUMNS`, default `measure`. The first of these columns that a table has says what is measured. */
+  readonly analyticsMeasureColumns?: readonly string[] | undefined;
+  /** `ANALYTICS_EXPORT_TIMEOUT`, milliseconds, default 600000. Longest export of a data source by a warm. */
+  readonly analyticsExportTimeout?: number | undefined;
+  /**
    * `CACHE_METRICS_ENABLED`. `false`: answers per tier and their latencies are not kept; in {@link getMetrics} they stay
    * 0, in {@link metricsText} they are absent. Everything else is counted all the same. (S2)
    */

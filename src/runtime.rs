@@ -7,6 +7,9 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use bcos_cache_core::base::error::{Code, Error};
 use bcos_cache_core::config::RuntimeSettings;
 
+/// What its threads are called.
+const THREADS: &str = "bcos-cache";
+
 /// With the number of its workers.
 static RUNTIME: OnceCell<(Runtime, usize)> = OnceCell::new();
 
@@ -14,10 +17,11 @@ static RUNTIME: OnceCell<(Runtime, usize)> = OnceCell::new();
 pub(crate) fn handle(settings: &RuntimeSettings) -> Result<Handle, Error> {
     let asked = settings.worker_threads;
     let (runtime, threads) = RUNTIME.get_or_try_init(|| {
+        report_panics();
         Builder::new_multi_thread()
             .worker_threads(asked)
             .max_blocking_threads(4)
-            .thread_name("bcos-cache")
+            .thread_name(THREADS)
             .thread_stack_size(1 << 20)
             .enable_io()
             .enable_time()
@@ -36,4 +40,17 @@ pub(crate) fn handle(settings: &RuntimeSettings) -> Result<Handle, Error> {
         );
     }
     Ok(runtime.handle().clone())
+}
+
+/// A task that panics fails the call it worked for; of the panic the log gets the place, not the words, which may hold
+/// values, and the terminal of the application nothing.
+fn report_panics() {
+    let others = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if std::thread::current().name() != Some(THREADS) {
+            return others(panic);
+        }
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(component = "runtime", place, "a task panicked; the call it worked for fails");
+    }));
 }

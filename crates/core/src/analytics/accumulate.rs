@@ -103,6 +103,16 @@ impl Metric {
         self.field.kind
     }
 
+    /// What is computed.
+    pub fn function(&self) -> Function {
+        self.function
+    }
+
+    /// The result as a column.
+    pub fn field(&self) -> &Field {
+        &self.field
+    }
+
     /// The column it is of; `None` for a count of rows.
     pub fn column(&self) -> Option<usize> {
         self.column

@@ -42,6 +42,16 @@ impl GroupBy {
             _ => Ok(Self { column: at, unit }),
         }
     }
+
+    /// Which column.
+    pub fn column(&self) -> usize {
+        self.column
+    }
+
+    /// What its dates are cut to.
+    pub fn unit(&self) -> Option<Unit> {
+        self.unit
+    }
 }
 
 /// Groups, numbered.

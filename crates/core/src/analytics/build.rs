@@ -35,6 +35,11 @@ impl Batch {
         &mut self.collectors[at]
     }
 
+    /// The collectors of all columns.
+    pub fn columns(&mut self) -> &mut [Collector] {
+        &mut self.collectors
+    }
+
     /// How many rows are complete.
     pub fn rows(&self) -> usize {
         self.collectors.iter().map(Collector::rows).min().unwrap_or(0)

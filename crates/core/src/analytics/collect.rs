@@ -152,6 +152,11 @@ impl Collector {
         Ok(())
     }
 
+    /// A value that is beyond what its type holds here; the error says what is kept.
+    pub fn unfit(&self, because: &'static str) -> Result<(), Refused> {
+        Err(Refused::value(&self.name, because))
+    }
+
     /// All values as a column.
     pub fn finish(mut self) -> Result<Column, Refused> {
         let nulls = Nulls::collect(self.nulls.len(), |row| self.nulls[row]);

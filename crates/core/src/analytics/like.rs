@@ -34,6 +34,24 @@ impl Pattern {
         Some(Self { parts })
     }
 
+    /// As SQL writes it, with `\` as escape character.
+    pub fn to_sql(&self) -> String {
+        let mut sql = String::with_capacity(self.parts.len());
+        for part in &self.parts {
+            match part {
+                Part::Any => sql.push('%'),
+                Part::One => sql.push('_'),
+                Part::Plain(plain) => {
+                    if matches!(plain, '%' | '_' | '\\') {
+                        sql.push('\\');
+                    }
+                    sql.push(*plain);
+                }
+            }
+        }
+        sql
+    }
+
     /// Whether the whole text is like the pattern.
     pub fn matches(&self, text: &str) -> bool {
         let mut at = 0;
@@ -108,6 +126,8 @@ mod tests {
         fn agrees_with_the_definition(text in "[ab%_\\\\é]{0,8}", pattern in "([ab%_é]|\\\\[ab%_\\\\]){0,6}") {
             let chars = |text: &str| text.chars().collect::<Vec<_>>();
             prop_assert_eq!(like(&text, &pattern), naive(&chars(&text), &chars(&pattern)));
+            let written = Pattern::new(&pattern, Some('\\')).unwrap();
+            prop_assert_eq!(Pattern::new(&written.to_sql(), Some('\\')), Some(written));
         }
     }
 }

@@ -16,8 +16,8 @@ pub enum Literal {
     Bool(bool),
     /// A JavaScript number: for exact columns the shortest decimal that means it.
     Number(f64),
-    /// A whole number beyond 2^53.
-    Whole(i64),
+    /// A whole number of up to 38 digits.
+    Whole(i128),
     /// Text: for every type but json.
     Text(String),
 }
@@ -75,7 +75,7 @@ fn text(literal: &Literal) -> Option<&str> {
 fn exact(literal: &Literal) -> Option<Decimal> {
     match literal {
         Literal::Number(number) if number.is_finite() => Decimal::parse(&number.to_string()),
-        Literal::Whole(whole) => Some(Decimal::whole((*whole).into())),
+        Literal::Whole(whole) => Some(Decimal::whole(*whole)),
         Literal::Text(text) => Decimal::parse(text.trim()),
         _ => None,
     }
@@ -135,7 +135,7 @@ mod tests {
         for (kind, literal, expected) in [
             (Type::Int, Literal::Number(3.0), exact("3")),
             (Type::Int, Literal::Number(0.5), exact("0.5")),
-            (Type::BigInt, Literal::Whole(i64::MAX), exact("9223372036854775807")),
+            (Type::BigInt, Literal::Whole(i64::MAX.into()), exact("9223372036854775807")),
             (Type::BigInt, typed("9223372036854775808"), exact("9223372036854775808")),
             (Type::Numeric, Literal::Number(0.1), exact("0.1")),
             (Type::Numeric, typed(" 12.50 "), exact("12.5")),

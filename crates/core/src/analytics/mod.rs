@@ -39,6 +39,7 @@ mod measure;
 mod nulls;
 mod order;
 mod packed;
+mod pile;
 #[cfg(test)]
 mod properties;
 mod query;
@@ -68,6 +69,7 @@ pub use live::{Generation, Held, Live, State};
 pub use manifest::{Entry, Manifest, Part, Plan};
 pub use nulls::Nulls;
 pub use packed::{Distances, Packed};
+pub use pile::Pile;
 pub use query::{Question, Table, rows, select};
 pub use refused::Refused;
 pub use schema::{Field, Roles, Schema, Type};

@@ -267,7 +267,7 @@ fn typed(kind: Type, cell: &Cell, rng: &mut fastrand::Rng) -> Option<Literal> {
             }
             _ if rng.bool() && value.unsigned_abs() < 1 << 53 => Literal::Number(*value as f64),
             _ if rng.bool() => Literal::Text(value.to_string()),
-            _ => Literal::Whole(*value),
+            _ => Literal::Whole((*value).into()),
         },
     })
 }

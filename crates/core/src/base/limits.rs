@@ -189,3 +189,28 @@ pub const ANALYTICS_OUTLIVE_MS: u64 = 3_600_000;
 /// How long a generation that is not even the previous one any more is left to those who still read it, in milliseconds:
 /// three times as long as one question may take.
 pub const ANALYTICS_GRACE_MS: u64 = 30_000;
+/// Packed bytes of one answer of the source. An answer that does not fit is an error, never a shorter one.
+pub const ANALYTICS_ANSWER_BYTES: usize = 1 << 30;
+/// Rows of one answer of the source: places in it are counted in 32 bits.
+pub const ANALYTICS_ANSWER_ROWS: usize = u32::MAX as usize - ANALYTICS_BATCH_ROWS;
+/// Data sources whose description is remembered: more than an application has dashboards.
+pub const ANALYTICS_SOURCES: usize = 1_024;
+/// How long a description is believed, in milliseconds. Casts in every statement keep one that is older from being wrong.
+pub const ANALYTICS_DESCRIBED_MS: u64 = 60_000;
+/// Exports of one process at a time. One takes a connection, a thread and some tens of MB; a second one would only make both
+/// slower.
+pub const ANALYTICS_EXPORTS: usize = 1;
+/// Batches that are read ahead of whoever takes them.
+pub const ANALYTICS_BATCHES_AHEAD: usize = 2;
+/// How long the transaction of an export may have nothing to do before the server ends it, in milliseconds: a frozen process
+/// must not keep a snapshot, which keeps the whole database from being cleaned up.
+pub const ANALYTICS_IDLE_MS: u64 = 60_000;
+/// Bytes of one field of an export that are waited for: more than the longest value that is kept, so that a longer one is
+/// refused with the name of its column, and not the memory of a frame.
+pub const ANALYTICS_FIELD_BYTES: usize = 4 * ANALYTICS_VALUE_BYTES;
+/// Bytes of one question as JSON: lists of a hundred thousand UUIDs and room to spare.
+pub const ANALYTICS_QUESTION_BYTES: usize = 8 << 20;
+/// Conditions of one question; each looks at a column.
+pub const ANALYTICS_CONDITIONS: usize = 64;
+/// Columns that one aggregate groups by, and metrics that it computes.
+pub const ANALYTICS_METRICS: usize = 64;

@@ -187,6 +187,13 @@ fn source_options(settings: &Settings) -> source::Options {
         deadline_ms: source.deadline_ms,
         bulkhead: source.bulkhead,
         queue: source.bulkhead_queue,
+        analytics: source::analytics::Rules {
+            query_ms: settings.analytics.query_timeout_ms,
+            export_ms: settings.analytics.export_timeout_ms,
+            schemas: settings.analytics.schemas.clone(),
+            measure_columns: settings.analytics.measure_columns.clone(),
+            own: settings.schema.clone(),
+        },
     }
 }
 

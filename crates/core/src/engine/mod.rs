@@ -57,6 +57,7 @@ use crate::source::{Revocation, Source};
 use crate::telemetry::Telemetry;
 
 pub use analytics::AnalyticsWarmOrder;
+pub use analytics::{AnalyticsAsk, AnalyticsOrder, AnswerForm};
 pub use authorize::{Authorize, Authorized};
 pub use build::migration_sql;
 pub use contexts::Consistency;
@@ -227,6 +228,10 @@ pub enum Request {
         job: u64,
         seen: u64,
     },
+    /// Questions about data sources.
+    Analytics(Box<AnalyticsAsk>),
+    /// What else is asked about them.
+    AnalyticsOrder(AnalyticsOrder),
     /// `getHealth`.
     Health,
 }

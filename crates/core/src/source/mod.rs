@@ -3,6 +3,7 @@
 //!
 //! Invariant: every statement is counted, runs under the bulkhead, and ends by its deadline.
 
+pub mod analytics;
 mod dashboard;
 mod gate;
 mod idle;
@@ -65,12 +66,16 @@ pub struct Options {
     pub bulkhead: usize,
     /// Statements that may wait for their turn.
     pub queue: usize,
+    /// What data sources may be.
+    pub analytics: analytics::Rules,
 }
 
 /// The source of one engine.
 pub struct Source {
     application: Option<PgPool>,
     analytics: Option<PgPool>,
+    lane: analytics::Lane,
+    described: analytics::Described,
     /// Of the application database.
     idle: Arc<Idle>,
     statements: Statements,
@@ -108,6 +113,8 @@ impl Source {
         Ok(Self {
             application,
             analytics,
+            lane: analytics::Lane::new(&options),
+            described: Default::default(),
             idle,
             statements,
             counts: Default::default(),
@@ -266,25 +273,29 @@ impl Source {
     }
 
     fn failed(&self, error: &sqlx::Error) -> Error {
+        self.failed_at(&self.gate, error)
+    }
+
+    fn failed_at(&self, gate: &Mutex<Gate>, error: &sqlx::Error) -> Error {
         if matches!(error, sqlx::Error::Database(_)) {
             // The database is there and refused the statement: its answer, not an outage.
-            self.gate.lock().answered(self.clock.now_ms());
+            gate.lock().answered(self.clock.now_ms());
             self.telemetry.source_errors.up();
             let code =
                 error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned();
             // Shutting down, out of resources, no connection, no such login, no such database.
             if ["57P", "53", "08", "28", "3D"].iter().any(|class| code.starts_with(class)) {
-                return self.unreachable(error);
+                return self.unreachable(gate, error);
             }
             tracing::error!(component = "source", sqlstate = %code, "a statement was refused");
             return unavailable(&format!("the database refused the statement (SQLSTATE {code})"));
         }
-        self.unreachable(error)
+        self.unreachable(gate, error)
     }
 
-    fn unreachable(&self, error: &sqlx::Error) -> Error {
+    fn unreachable(&self, gate: &Mutex<Gate>, error: &sqlx::Error) -> Error {
         self.telemetry.source_errors.up();
-        if self.gate.lock().failed(self.clock.now_ms()) {
+        if gate.lock().failed(self.clock.now_ms()) {
             tracing::warn!(component = "source", reason = %kind(error), "the database is not reachable");
         }
         unavailable(&format!("the database is not reachable ({})", kind(error)))

@@ -10,10 +10,13 @@
 //! - What cannot be seen is not asked for: a scope of nothing touches neither store nor source.
 //! - Work that takes longer than a round trip runs beside the worker threads, a few at a time.
 
+mod ask;
+mod figures;
 mod live;
 mod near;
 mod read;
 mod warm;
+mod stats;
 
 use std::collections::HashMap;
 
@@ -22,11 +25,27 @@ use tokio::sync::Semaphore;
 
 use crate::analytics::Hash;
 
-use super::Core;
+use super::{Core, Outcome};
+use crate::base::error::Error;
+use figures::AllFigures;
 use near::{Blocks, Lives};
 use warm::Warms;
 
 pub use warm::AnalyticsWarmOrder;
+
+pub(super) use ask::AnalyticsHot;
+pub use ask::{AnalyticsAsk, AnswerForm};
+
+/// What is asked about data sources, beside questions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnalyticsOrder {
+    /// `getCacheStats`.
+    Stats(i64),
+    /// Those of all.
+    AllStats,
+    /// `isCacheWarm`, `getLastWarmedTime`.
+    WarmSince(i64),
+}
 
 /// Where an answer came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +71,8 @@ pub(super) enum Past {
     StoreDown,
     /// Only the source can answer this exactly.
     Beyond,
+    /// The question does not fit the table as it was warmed.
+    Schema,
 }
 
 impl Past {
@@ -65,6 +86,7 @@ impl Past {
             Past::Older => "older",
             Past::StoreDown => "store_unavailable",
             Past::Beyond => "beyond",
+            Past::Schema => "schema",
         }
     }
 }
@@ -78,6 +100,7 @@ const AT_ONCE: u64 = 4_096;
 pub(super) struct Analytics {
     blocks: Blocks,
     lives: Lives,
+    figures: AllFigures,
     /// The highest generation that was served here, by data source.
     served: Mutex<HashMap<i64, u64>>,
     turns: [tokio::sync::Mutex<()>; TURNS],
@@ -93,6 +116,7 @@ impl Analytics {
         Self {
             blocks: Blocks::new(near_bytes),
             lives: Lives::default(),
+            figures: AllFigures::default(),
             served: Mutex::default(),
             turns: Default::default(),
             computing: Semaphore::new(cores),
@@ -119,6 +143,14 @@ impl Analytics {
 }
 
 impl Core {
+    pub(super) async fn analytics_order(&self, order: AnalyticsOrder) -> Result<Outcome, Error> {
+        match order {
+            AnalyticsOrder::Stats(source) => self.analytics_stats(source).await,
+            AnalyticsOrder::AllStats => self.all_analytics_stats().await,
+            AnalyticsOrder::WarmSince(source) => self.analytics_warm_since(source).await,
+        }
+    }
+
     /// Runs `work` over so many rows; beside the worker threads when that takes a while.
     async fn compute<T: Send + 'static>(&self, rows: u64, work: impl FnOnce() -> T + Send + 'static) -> T {
         if rows <= AT_ONCE {

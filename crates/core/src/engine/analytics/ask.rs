@@ -1,0 +1,297 @@
+//! Questions: asked of the index, else of the source, and the answer made ready for JavaScript.
+//!
+//! Invariant: all questions of one request are answered from one generation of each data source, or all of them by the source.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::analytics::answer::{self, Facts, Numbers};
+use crate::analytics::asked::{Asked, Resolved, Wanted};
+use crate::analytics::{Frame, Refused, Table, Visible, aggregate, rows};
+use crate::base::error::{Code, Error};
+use crate::store::{Op, StoreResult};
+
+use super::super::hot::{Hot, Plan};
+use super::super::{Core, Outcome, Started};
+use super::live::Seen;
+use super::read::Pin;
+use super::{Layer, Past};
+
+/// How an answer is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnswerForm {
+    /// Columns, of which JavaScript makes rows or typed arrays.
+    Columns,
+    /// JSON text; one question.
+    Json,
+}
+
+/// Some questions.
+#[derive(Clone, Debug)]
+pub struct AnalyticsAsk {
+    /// Each as JSON.
+    pub questions: Vec<String>,
+    /// How the answers are wanted.
+    pub form: AnswerForm,
+    /// How exact numbers are given.
+    pub numbers: Numbers,
+    /// Whether the source may be asked instead.
+    pub fallback: bool,
+}
+
+/// Questions on their way.
+pub(in crate::engine) struct AnalyticsHot {
+    asked: Vec<Asked>,
+    form: AnswerForm,
+    numbers: Numbers,
+    fallback: bool,
+    /// Distinct data sources, and what the store says of each.
+    sources: Vec<(i64, Result<Seen, Past>)>,
+    ops: usize,
+}
+
+impl AnalyticsHot {
+    pub(in crate::engine) fn ops(&self) -> usize {
+        self.ops
+    }
+
+    /// The data source of which a question is, by position.
+    fn of(&self, asked: &Asked) -> usize {
+        let found = self.sources.iter().position(|(source, _)| *source == asked.data_source());
+        found.expect("every data source was listed")
+    }
+}
+
+/// Why the index has no answer.
+enum Stop {
+    Past(Past),
+    Failed(Error),
+}
+
+impl From<Past> for Stop {
+    fn from(past: Past) -> Self {
+        Stop::Past(past)
+    }
+}
+
+type Answer = (Table, Facts);
+
+impl Core {
+    pub(in crate::engine) fn plan_analytics(&self, ask: &AnalyticsAsk, ops: &mut Vec<Op>) -> Plan {
+        let asked = ask.questions.iter().map(|question| Asked::parse(question)).collect::<Result<Vec<_>, _>>();
+        let asked = match asked {
+            Ok(asked) => asked,
+            Err(refused) => return Plan::failed(refused.into()),
+        };
+        let mut sources: Vec<(i64, Result<Seen, Past>)> = Vec::new();
+        let before = ops.len();
+        for source in asked.iter().filter(|one| *one.visible() != Visible::NOTHING).map(Asked::data_source) {
+            if sources.iter().any(|(known, _)| *known == source) {
+                continue;
+            }
+            let key = self.live_key(source);
+            // Marked as not there until a reply says otherwise.
+            sources.push((source, Err(Past::StoreDown)));
+            if self.cache.usable(&key) {
+                ops.push(Op::Get(key));
+            }
+        }
+        let (form, numbers, fallback) = (ask.form, ask.numbers, ask.fallback);
+        let ops = ops.len() - before;
+        Plan::Hot(Hot::Analytics(Box::new(AnalyticsHot { asked, form, numbers, fallback, sources, ops })))
+    }
+
+    /// Takes the replies in; the rest needs a task.
+    pub(in crate::engine) fn take_analytics(&self, hot: &mut AnalyticsHot, replies: &[StoreResult]) {
+        let mut replies = replies.iter();
+        for (source, seen) in &mut hot.sources {
+            if self.cache.usable(&self.live_key(*source)) && hot.ops > 0 {
+                *seen = self.seen(*source, replies.next());
+            }
+        }
+    }
+
+    pub(in crate::engine) async fn cold_analytics(
+        self: &Arc<Self>,
+        hot: AnalyticsHot,
+        started: Started,
+    ) -> Result<Outcome, Error> {
+        let answers = match self.from_index(&hot, started).await {
+            Ok(answers) => answers,
+            Err(Stop::Failed(error)) => return Err(error),
+            Err(Stop::Past(past)) => self.from_source(&hot, past, started).await?,
+        };
+        self.count_answers(&hot, &answers);
+        let (form, numbers) = (hot.form, hot.numbers);
+        let cells = answers.iter().map(|(table, _)| (table.rows * table.columns.len()) as u64).sum();
+        let bytes = self.compute(cells, move || encode(&answers, form, numbers)).await?;
+        Ok(Outcome::Raw(bytes))
+    }
+
+    fn count_answers(&self, hot: &AnalyticsHot, answers: &[Answer]) {
+        for (asked, (_, facts)) in hot.asked.iter().zip(answers) {
+            if *asked.visible() != Visible::NOTHING {
+                self.analytics.figures.of(asked.data_source()).answered(facts);
+            }
+        }
+    }
+
+    /// All answers from one generation of each data source.
+    async fn from_index(self: &Arc<Self>, hot: &AnalyticsHot, started: Started) -> Result<Vec<Answer>, Stop> {
+        let mut seen: Vec<Seen> = Vec::with_capacity(hot.sources.len());
+        for (_, one) in &hot.sources {
+            seen.push(one.clone()?);
+        }
+        match self.from_generations(hot, &seen, started).await {
+            // A frame may be gone because a newer generation is there.
+            Err(Stop::Past(Past::Hole)) => {
+                let mut again = Vec::with_capacity(seen.len());
+                for (source, _) in &hot.sources {
+                    again.push(self.look_live(*source).await?);
+                }
+                let number = |seen: &Seen| Some(seen.live.as_ref()?.served()?.number);
+                if again.iter().map(number).eq(seen.iter().map(number)) {
+                    return Err(Stop::Past(Past::Hole));
+                }
+                self.from_generations(hot, &again, started).await
+            }
+            other => other,
+        }
+    }
+
+    async fn from_generations(
+        self: &Arc<Self>,
+        hot: &AnalyticsHot,
+        seen: &[Seen],
+        started: Started,
+    ) -> Result<Vec<Answer>, Stop> {
+        let mut pins = Vec::with_capacity(seen.len());
+        for ((source, _), seen) in hot.sources.iter().zip(seen) {
+            pins.push(self.pin(*source, seen).await?);
+        }
+        let one = |asked: &Asked| {
+            let pin = (*asked.visible() != Visible::NOTHING).then(|| hot.of(asked));
+            let (asked, pin, core) = (asked.clone(), pin.map(|at| (pins[at].clone(), seen[at].clone())), self.clone());
+            async move {
+                match pin {
+                    None => core.nothing(&asked, started).await,
+                    Some((pin, seen)) => core.from_pin(&asked, pin, &seen, started).await,
+                }
+            }
+        };
+        futures_util::future::try_join_all(hot.asked.iter().map(one)).await
+    }
+
+    /// One answer from one generation.
+    async fn from_pin(&self, asked: &Asked, pin: Pin, seen: &Seen, started: Started) -> Result<Answer, Stop> {
+        let source = asked.data_source();
+        // The table may have got a column since: then the source knows.
+        let resolved = asked.resolve(pin.manifest.schema()).map_err(|_| Past::Schema)?;
+        let plan = pin.manifest.plan(&resolved.question).map_err(|_| Past::Schema)?;
+        let frames = self.frames(source, &pin, &plan).await?;
+        let (manifest, layer) = (pin.manifest.clone(), frames.layer);
+        let computed =
+            self.compute(plan.rows(), move || table(&manifest, &resolved, &plan, &frames.frames)).await;
+        let table = match computed {
+            Ok(table) => table,
+            Err(Refused::Scope) => {
+                self.quarantine(source, seen).await;
+                return Err(Past::Quarantined.into());
+            }
+            Err(Refused::Beyond { .. }) => return Err(Past::Beyond.into()),
+            Err(refused) if refused.source_may_answer() => return Err(Past::Hole.into()),
+            Err(refused) => return Err(Stop::Failed(refused.into())),
+        };
+        let layer = match layer {
+            Layer::Near => answer::Layer::Near,
+            Layer::Store => answer::Layer::Store,
+        };
+        Ok((table, self.facts(layer, pin.number, None, started)))
+    }
+
+    /// The answer of somebody who may see nothing.
+    async fn nothing(&self, asked: &Asked, started: Started) -> Result<Answer, Stop> {
+        // For the columns of the answer the table must be known, not its data.
+        let described = self.source.data_source(asked.data_source()).await.map_err(Stop::Failed)?;
+        let failed = |refused: Refused| Stop::Failed(refused.into());
+        let resolved = asked.resolve(&described.schema).map_err(failed)?;
+        let table = resolved.wanted.of_nothing(&described.schema).map_err(failed)?;
+        Ok((table, self.facts(answer::Layer::Near, 0, None, started)))
+    }
+
+    /// All answers by the source.
+    async fn from_source(&self, hot: &AnalyticsHot, past: Past, started: Started) -> Result<Vec<Answer>, Error> {
+        if !hot.fallback {
+            let message = format!(
+                "the data source cannot be answered from the cache ({}): call warmCache, or leave fallback at 'source'",
+                past.name()
+            );
+            return Err(Error { reason: Some(past.name()), ..Error::new(Code::Conflict, &message) });
+        }
+        let mut answers = Vec::with_capacity(hot.asked.len());
+        for asked in &hot.asked {
+            if *asked.visible() == Visible::NOTHING {
+                match self.nothing(asked, started).await {
+                    Ok(answer) => answers.push(answer),
+                    Err(Stop::Failed(error)) => return Err(error),
+                    Err(Stop::Past(_)) => return Err(Error::new(Code::Internal, "nothing is always answered")),
+                }
+                continue;
+            }
+            let described = self.source.data_source(asked.data_source()).await?;
+            let Resolved { question, wanted } = asked.resolve(&described.schema)?;
+            let table = match wanted {
+                Wanted::Rows { columns } => {
+                    self.source.analytics_rows(&described, &question, columns.as_deref()).await?
+                }
+                Wanted::Groups { by, metrics } => {
+                    self.source.analytics_groups(&described, &question, &by, &metrics).await?
+                }
+            };
+            answers.push((table, self.facts(answer::Layer::Source, 0, Some(past.name()), started)));
+        }
+        Ok(answers)
+    }
+
+    fn facts(&self, layer: answer::Layer, generation: u64, reason: Option<&'static str>, started: Started) -> Facts {
+        Facts { layer, generation, reason, micros: self.cache.clock.now_us().saturating_sub(started.us) }
+    }
+
+    /// Takes a generation out of service that holds what it should not.
+    async fn quarantine(&self, source: i64, seen: &Seen) {
+        tracing::error!(
+            component = "analytics",
+            data_source = source,
+            "a generation holds rows that its manifest did not announce; it is out of service until the next warm"
+        );
+        if let Some(live) = &seen.live {
+            // Whoever has replaced it meanwhile has done as much.
+            let _ = self.swap_live(source, seen, &live.quarantined()).await;
+        }
+    }
+}
+
+fn table(
+    manifest: &crate::analytics::Manifest,
+    resolved: &Resolved,
+    plan: &crate::analytics::Plan,
+    frames: &[Arc<Frame>],
+) -> Result<Table, Refused> {
+    match &resolved.wanted {
+        Wanted::Rows { columns } => rows(manifest, &resolved.question, plan, frames, columns.as_deref()),
+        Wanted::Groups { by, metrics } => aggregate(manifest, &resolved.question, plan, frames, by, metrics),
+    }
+}
+
+fn encode(answers: &[Answer], form: AnswerForm, numbers: Numbers) -> Result<Bytes, Error> {
+    match (form, answers) {
+        (AnswerForm::Json, [(table, _)]) => Ok(answer::json(table, numbers)?),
+        (AnswerForm::Json, _) => Err(Error::argument("questions", "one question for one JSON text")),
+        (AnswerForm::Columns, [(table, facts)]) => Ok(answer::columns(table, facts, numbers)),
+        (AnswerForm::Columns, all) => {
+            let all: Vec<(&Table, &Facts)> = all.iter().map(|(table, facts)| (table, facts)).collect();
+            Ok(answer::batch(&all, numbers))
+        }
+    }
+}

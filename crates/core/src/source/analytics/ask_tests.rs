@@ -1,0 +1,3 @@
+//! Of `ask`.
+
+use super::*;

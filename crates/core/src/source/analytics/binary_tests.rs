@@ -1,0 +1,3 @@
+//! Of `binary`.
+
+use super::*;

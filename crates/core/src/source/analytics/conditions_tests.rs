@@ -1,0 +1,3 @@
+//! Of `conditions`.
+
+use super::*;

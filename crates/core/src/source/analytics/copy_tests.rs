@@ -1,0 +1,3 @@
+//! Of `copy`.
+
+use super::*;

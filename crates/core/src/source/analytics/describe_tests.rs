@@ -1,0 +1,3 @@
+//! Of `describe`.
+
+use super::*;
