@@ -79,7 +79,8 @@ type Answer = (Table, Facts);
 
 impl Core {
     pub(in crate::engine) fn plan_analytics(&self, ask: &AnalyticsAsk, ops: &mut Vec<Op>) -> Plan {
-        let asked = ask.questions.iter().map(|question| Asked::parse(question)).collect::<Result<Vec<_>, _>>();
+        let asked =
+            ask.questions.iter().map(|question| Asked::parse(question)).collect::<Result<Vec<_>, _>>();
         let asked = match asked {
             Ok(asked) => asked,
             Err(refused) => return Plan::failed(refused.into()),
@@ -172,7 +173,8 @@ impl Core {
         }
         let one = |asked: &Asked| {
             let pin = (*asked.visible() != Visible::NOTHING).then(|| hot.of(asked));
-            let (asked, pin, core) = (asked.clone(), pin.map(|at| (pins[at].clone(), seen[at].clone())), self.clone());
+            let (asked, pin, core) =
+                (asked.clone(), pin.map(|at| (pins[at].clone(), seen[at].clone())), self.clone());
             async move {
                 match pin {
                     None => core.nothing(&asked, started).await,
@@ -221,7 +223,12 @@ impl Core {
     }
 
     /// All answers by the source.
-    async fn from_source(&self, hot: &AnalyticsHot, past: Past, started: Started) -> Result<Vec<Answer>, Error> {
+    async fn from_source(
+        &self,
+        hot: &AnalyticsHot,
+        past: Past,
+        started: Started,
+    ) -> Result<Vec<Answer>, Error> {
         if !hot.fallback {
             let message = format!(
                 "the data source cannot be answered from the cache ({}): call warmCache, or leave fallback at 'source'",
@@ -235,7 +242,9 @@ impl Core {
                 match self.nothing(asked, started).await {
                     Ok(answer) => answers.push(answer),
                     Err(Stop::Failed(error)) => return Err(error),
-                    Err(Stop::Past(_)) => return Err(Error::new(Code::Internal, "nothing is always answered")),
+                    Err(Stop::Past(_)) => {
+                        return Err(Error::new(Code::Internal, "nothing is always answered"));
+                    }
                 }
                 continue;
             }
@@ -254,7 +263,13 @@ impl Core {
         Ok(answers)
     }
 
-    fn facts(&self, layer: answer::Layer, generation: u64, reason: Option<&'static str>, started: Started) -> Facts {
+    fn facts(
+        &self,
+        layer: answer::Layer,
+        generation: u64,
+        reason: Option<&'static str>,
+        started: Started,
+    ) -> Facts {
         Facts { layer, generation, reason, micros: self.cache.clock.now_us().saturating_sub(started.us) }
     }
 

@@ -15,8 +15,8 @@ mod figures;
 mod live;
 mod near;
 mod read;
-mod warm;
 mod stats;
+mod warm;
 
 use std::collections::HashMap;
 

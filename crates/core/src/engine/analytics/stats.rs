@@ -42,10 +42,14 @@ impl Core {
             return Ok(Outcome::Json(json!({ "isWarm": false, "lastWarmed": null }).to_string()));
         }
         let seen = self.look_live(source).await.map_err(|_| {
-            Error::new(Code::StoreUnavailable, "the store does not answer, so it is not known whether this is warm")
+            Error::new(
+                Code::StoreUnavailable,
+                "the store does not answer, so it is not known whether this is warm",
+            )
         })?;
         let served = seen.live.as_ref().and_then(|live| live.served());
-        let said = json!({ "isWarm": served.is_some(), "lastWarmed": served.map(|one| iso(one.warmed_unix_ms)) });
+        let said =
+            json!({ "isWarm": served.is_some(), "lastWarmed": served.map(|one| iso(one.warmed_unix_ms)) });
         Ok(Outcome::Json(said.to_string()))
     }
 
@@ -62,7 +66,8 @@ impl Core {
         };
         let now_ms = self.cache.clock.unix_ms();
         let bytes = |one: &Generation| one.data_bytes + one.index_bytes;
-        let kept = live.iter().flat_map(|live| [&live.current, &live.previous].into_iter().flatten()).map(bytes);
+        let kept =
+            live.iter().flat_map(|live| [&live.current, &live.previous].into_iter().flatten()).map(bytes);
         let megabytes = kept.sum::<u64>() as f64 / (1024.0 * 1024.0);
         let number = |of: fn(&Generation) -> u64| json!(served.map_or(0, of));
         let mut stats = json!({
@@ -93,7 +98,9 @@ impl Core {
             "nearBytes": self.analytics.blocks.bytes(),
             "version": "v2",
         });
-        if let (Value::Object(stats), Value::Object(counted)) = (&mut stats, self.analytics.figures.of(source).json()) {
+        if let (Value::Object(stats), Value::Object(counted)) =
+            (&mut stats, self.analytics.figures.of(source).json())
+        {
             stats.extend(counted);
         }
         stats
