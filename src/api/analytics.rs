@@ -41,13 +41,7 @@ impl NativeEngine {
 
     /// JSON; `what`: stats, all_stats, warm_since, invalidate, roll_back, approve, discard
     #[napi(catch_unwind)]
-    pub fn order_analytics(
-        &self,
-        env: Env,
-        what: Text,
-        source: f64,
-        deadline_ms: f64,
-    ) -> napi::Result<Raw> {
+    pub fn order_analytics(&self, env: Env, what: Text, source: f64, deadline_ms: f64) -> napi::Result<Raw> {
         let id = whole(source) as i64;
         let (order, limit) = match what.0.as_str() {
             "stats" => (AnalyticsOrder::Stats(id), 0),
@@ -66,7 +60,8 @@ impl NativeEngine {
     /// Number of the warm
     #[napi(catch_unwind)]
     pub fn warm_analytics(&self, env: Env, source: f64, force: bool) -> napi::Result<f64> {
-        let order = AnalyticsWarmOrder { source: whole(source) as i64, force, env: Queue::of(env.raw())?.id() };
+        let order =
+            AnalyticsWarmOrder { source: whole(source) as i64, force, env: Queue::of(env.raw())?.id() };
         Ok(self.engine.warm_analytics(order) as f64)
     }
 

@@ -174,21 +174,6 @@ pub const ANALYTICS_DISTINCT: usize = 2_000_000;
 pub const ANALYTICS_LIVE_BYTES: usize = 64 * 1024;
 /// Frames that are asked for in one round trip: some hundred KB.
 pub const ANALYTICS_READ_FRAMES: usize = 64;
-/// Warms of data sources that run at once in one process; others wait. Each takes some tens of MB.
-pub const ANALYTICS_WARMS: usize = 2;
-/// Data sources that may wait for it: more than an application has.
-pub const ANALYTICS_WARMS_WAITING: usize = 256;
-/// Ended warms whose outcome is kept for whoever asks late.
-pub const ANALYTICS_WARMS_ENDED: usize = 64;
-/// How long after a warm another one of the data source is not needed, in milliseconds.
-pub const ANALYTICS_REST_MS: u64 = 60_000;
-/// Life of the right to warm a data source, renewed while it is used: how long a killed process keeps others from it.
-pub const ANALYTICS_LOCK_MS: u64 = 15_000;
-/// How long frames outlive their pointer, in milliseconds: a pointer may be kept a while longer while its successor is made.
-pub const ANALYTICS_OUTLIVE_MS: u64 = 3_600_000;
-/// How long a generation that is not even the previous one any more is left to those who still read it, in milliseconds:
-/// three times as long as one question may take.
-pub const ANALYTICS_GRACE_MS: u64 = 30_000;
 /// Packed bytes of one answer of the source. An answer that does not fit is an error, never a shorter one.
 pub const ANALYTICS_ANSWER_BYTES: usize = 1 << 30;
 /// Rows of one answer of the source: places in it are counted in 32 bits.
@@ -214,3 +199,18 @@ pub const ANALYTICS_QUESTION_BYTES: usize = 8 << 20;
 pub const ANALYTICS_CONDITIONS: usize = 64;
 /// Columns that one aggregate groups by, and metrics that it computes.
 pub const ANALYTICS_METRICS: usize = 64;
+/// Warms of data sources that run at once in one process; others wait. Each takes some tens of MB.
+pub const ANALYTICS_WARMS: usize = 2;
+/// Data sources that may wait for it: more than an application has.
+pub const ANALYTICS_WARMS_WAITING: usize = 256;
+/// Ended warms whose outcome is kept for whoever asks late.
+pub const ANALYTICS_WARMS_ENDED: usize = 64;
+/// How long after a warm another one of the data source is not needed, in milliseconds.
+pub const ANALYTICS_REST_MS: u64 = 60_000;
+/// Life of the right to warm a data source, renewed while it is used: how long a killed process keeps others from it.
+pub const ANALYTICS_LOCK_MS: u64 = 15_000;
+/// How long frames outlive their pointer, in milliseconds: a pointer may be kept a while longer while its successor is made.
+pub const ANALYTICS_OUTLIVE_MS: u64 = 3_600_000;
+/// How long a generation that is not even the previous one any more is left to those who still read it, in milliseconds:
+/// three times as long as one question may take.
+pub const ANALYTICS_GRACE_MS: u64 = 30_000;

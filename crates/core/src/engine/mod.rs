@@ -56,8 +56,7 @@ use crate::limiter::Told;
 use crate::source::{Revocation, Source};
 use crate::telemetry::Telemetry;
 
-pub use analytics::AnalyticsWarmOrder;
-pub use analytics::{AnalyticsAsk, AnalyticsOrder, AnswerForm};
+pub use analytics::{AnalyticsAsk, AnalyticsOrder, AnalyticsWarmOrder, AnswerForm};
 pub use authorize::{Authorize, Authorized};
 pub use build::migration_sql;
 pub use contexts::Consistency;
@@ -484,6 +483,7 @@ impl<T: Ticket> Engine<T> {
     /// Ends the loads that a gone environment was to run.
     pub fn abandon(&self, env: u64) {
         self.core.stop_warming_of(env);
+        self.core.stop_analytics_warms_of(env);
         let core = self.core.clone();
         self.runtime.spawn(async move { core.forget_all(|of| of == env).await });
     }
@@ -492,6 +492,12 @@ impl<T: Ticket> Engine<T> {
     pub fn warm(&self, order: WarmOrder) -> (u64, WarmTurn) {
         let _inside = self.runtime.enter();
         self.core.begin_warming(order)
+    }
+
+    /// Begins to warm a data source: the number of the job. Never blocks.
+    pub fn warm_analytics(&self, order: AnalyticsWarmOrder) -> u64 {
+        let _inside = self.runtime.enter();
+        self.core.begin_analytics_warm(order)
     }
 
     /// Warms what the configuration says, if it says so.

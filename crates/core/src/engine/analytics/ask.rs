@@ -7,8 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::analytics::answer::{self, Facts, Numbers};
-use crate::analytics::asked::{Asked, Resolved, Wanted};
-use crate::analytics::{Frame, Refused, Table, Visible, aggregate, rows};
+use crate::analytics::{
+    Asked, Frame, Manifest, Plan as FramePlan, Refused, Resolved, Table, Visible, Wanted, aggregate, rows,
+};
 use crate::base::error::{Code, Error};
 use crate::store::{Op, StoreResult};
 
@@ -234,7 +235,7 @@ impl Core {
                 "the data source cannot be answered from the cache ({}): call warmCache, or leave fallback at 'source'",
                 past.name()
             );
-            return Err(Error { reason: Some(past.name()), ..Error::new(Code::Conflict, &message) });
+            return Err(Error { reason: Some(past.name()), ..Error::new(Code::Conflict, message) });
         }
         let mut answers = Vec::with_capacity(hot.asked.len());
         for asked in &hot.asked {
@@ -288,9 +289,9 @@ impl Core {
 }
 
 fn table(
-    manifest: &crate::analytics::Manifest,
+    manifest: &Manifest,
     resolved: &Resolved,
-    plan: &crate::analytics::Plan,
+    plan: &FramePlan,
     frames: &[Arc<Frame>],
 ) -> Result<Table, Refused> {
     match &resolved.wanted {

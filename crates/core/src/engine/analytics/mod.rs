@@ -19,6 +19,7 @@ mod stats;
 mod warm;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -45,6 +46,16 @@ pub enum AnalyticsOrder {
     AllStats,
     /// `isCacheWarm`, `getLastWarmedTime`.
     WarmSince(i64),
+    /// `invalidate`.
+    Invalidate(i64),
+    /// `rollback`.
+    RollBack(i64),
+    /// `approve`.
+    Approve(i64),
+    /// `discard`.
+    Discard(i64),
+    /// What became of a warm, once that is another version than `seen`.
+    News { job: u64, seen: u64 },
 }
 
 /// Where an answer came from.
@@ -143,11 +154,16 @@ impl Analytics {
 }
 
 impl Core {
-    pub(super) async fn analytics_order(&self, order: AnalyticsOrder) -> Result<Outcome, Error> {
+    pub(super) async fn analytics_order(self: &Arc<Self>, order: AnalyticsOrder) -> Result<Outcome, Error> {
         match order {
             AnalyticsOrder::Stats(source) => self.analytics_stats(source).await,
             AnalyticsOrder::AllStats => self.all_analytics_stats().await,
             AnalyticsOrder::WarmSince(source) => self.analytics_warm_since(source).await,
+            AnalyticsOrder::Invalidate(source) => self.invalidate_analytics(source).await,
+            AnalyticsOrder::RollBack(source) => self.roll_back_analytics(source).await,
+            AnalyticsOrder::Approve(source) => self.approve_analytics(source).await,
+            AnalyticsOrder::Discard(source) => self.discard_analytics(source).await,
+            AnalyticsOrder::News { job, seen } => self.analytics_warm_news(job, seen).await,
         }
     }
 
