@@ -29,6 +29,7 @@ mod decimal;
 mod dictionary;
 mod filter;
 mod frame;
+pub mod gates;
 mod like;
 mod literal;
 mod live;
