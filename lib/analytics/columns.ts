@@ -5,10 +5,9 @@
 
 import type * as Public from '../../index.js';
 import { BIGINTS, BOOLEANS, type Codes, type Column, readAnswer, TEXTS } from './layout.js';
-import { factsOf } from './rows.js';
 import { hasCodes, reader } from './values.js';
 
-export function toColumns(bytes: Uint8Array): Public.AnalyticsColumns {
+export function columnsOf(bytes: Uint8Array): Public.AnalyticsColumns {
   const answer = readAnswer(bytes);
   const names = JSON.parse(answer.shape) as string[];
   // Without a prototype, so that a column may have any name.
@@ -18,7 +17,11 @@ export function toColumns(bytes: Uint8Array): Public.AnalyticsColumns {
     rowCount: answer.rows,
     names: Object.freeze(names),
     columns: Object.freeze(columns),
-    ...factsOf(answer),
+    cacheHit: answer.layer !== 'source',
+    layer: answer.layer,
+    generation: answer.generation,
+    queryTimeMs: answer.micros / 1_000,
+    ...(answer.reason === null ? undefined : { reason: answer.reason }),
   });
 }
 

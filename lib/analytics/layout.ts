@@ -4,7 +4,8 @@
  * they are asked for.
  */
 
-import { InternalError } from '../errors.js';
+import type { AnalyticsFallbackReason } from '../../index.js';
+import { BcosCacheError } from '../errors.js';
 
 /** `BCA1` and `BCB1`, little-endian as everything in it. */
 const ANSWER = 0x31414342;
@@ -50,8 +51,8 @@ export interface Answer {
   /** 0 = the source itself. */
   readonly generation: number;
   readonly micros: number;
-  /** Why the source was asked; empty otherwise. */
-  readonly reason: string;
+  /** Why the source was asked. */
+  readonly reason: AnalyticsFallbackReason | null;
   /** The names as JSON: what tells one set of columns from another. */
   readonly shape: string;
   readonly columns: readonly Column[];
@@ -114,17 +115,17 @@ export function readAnswer(given: Uint8Array): Answer {
     layer: LAYERS[view.getUint8(12)] ?? fail(),
     generation: view.getFloat64(16, true),
     micros: view.getFloat64(24, true),
-    reason: bytes.toString('latin1', reason, reason + view.getUint16(14, true)),
+    reason: reasonOf(bytes.toString('latin1', reason, reason + view.getUint16(14, true))),
     shape,
     columns,
   };
 }
 
-/** Reads the answers of a batch. */
-export function readBatch(given: Uint8Array): Answer[] {
+/** Reads the answers of a batch; one that is none counts as one of one. */
+export function readAnswers(given: Uint8Array): Answer[] {
   const bytes = aligned(given);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  if (bytes.length < 8 || view.getUint32(0, true) !== BATCH) throw foreign();
+  if (bytes.length < 8 || view.getUint32(0, true) !== BATCH) return [readAnswer(bytes)];
   const answers: Answer[] = [];
   const count = view.getUint32(4, true);
   for (let at = 0; at < count; at++) {
@@ -132,6 +133,11 @@ export function readBatch(given: Uint8Array): Answer[] {
     answers.push(readAnswer(bytes.subarray(from, from + 8 * view.getUint32(12 + 8 * at, true))));
   }
   return answers;
+}
+
+/** The words of the native side are those of the surface. */
+function reasonOf(text: string): AnalyticsFallbackReason | null {
+  return text === '' ? null : (text as AnalyticsFallbackReason);
 }
 
 function readColumn(bytes: Buffer, view: DataView, at: number, rows: number): Column {
@@ -178,6 +184,9 @@ function fail(): never {
   throw foreign();
 }
 
-function foreign(): InternalError {
-  return new InternalError('an answer of the native side is not in the layout of this version');
+function foreign(): BcosCacheError {
+  return new BcosCacheError(
+    'E_INTERNAL',
+    'an answer of the native side is not in the layout of this version',
+  );
 }

@@ -3,47 +3,32 @@
  * make of the same rows, in the same order, except that a float may be no number or infinite.
  */
 
-import { type Answer, readAnswer, readBatch } from './layout.js';
+import type { AnalyticsFallbackReason } from '../../index.js';
+import { type Answer, readAnswer, readAnswers } from './layout.js';
 import { makeRows } from './shapes.js';
 
 export type Row = Record<string, unknown>;
 
-/** What `fetch` tells: rows, and where they came from. */
-export interface AnsweredRows {
-  readonly rows: Row[];
-  readonly cacheHit: boolean;
-  readonly layer: 'near' | 'store' | 'source';
-  /** `null`: the source itself. */
-  readonly generation: number | null;
-  readonly queryTimeMs: number;
-  /** Why the source was asked. */
-  readonly reason?: string | undefined;
-}
-
-export interface Facts extends Omit<AnsweredRows, 'rows'> {}
-
-export function toRows(bytes: Uint8Array): Row[] {
-  return makeRows(readAnswer(bytes));
-}
-
-export function toBatch(bytes: Uint8Array): Row[][] {
-  return readBatch(bytes).map(makeRows);
-}
-
-export function toAnswer(bytes: Uint8Array): AnsweredRows {
-  const answer = readAnswer(bytes);
-  return { rows: makeRows(answer), ...factsOf(answer) };
-}
-
 /** What an answer says of itself. */
-export function factsOf(answer: Answer): Facts {
-  const { layer, generation, micros, reason } = answer;
-  return {
-    cacheHit: layer !== 'source',
-    layer,
-    generation: layer === 'source' ? null : generation,
-    queryTimeMs: micros / 1_000,
-    // Left out instead of undefined, so that a printed answer shows only what is known.
-    ...(reason === '' ? undefined : { reason }),
-  };
+export interface Facts {
+  readonly layer: 'near' | 'store' | 'source';
+  /** 0 = the source itself, or nobody, because nothing may be seen. */
+  readonly generation: number;
+  /** Why the source was asked. */
+  readonly reason: AnalyticsFallbackReason | null;
+  readonly micros: number;
+}
+
+/** The answers of one reply, be it one or a batch. */
+export function answersOf(reply: Uint8Array): Answer[] {
+  return readAnswers(reply);
+}
+
+export function rowsOf(answer: Uint8Array | Answer): Row[] {
+  return makeRows(answer instanceof Uint8Array ? readAnswer(answer) : answer);
+}
+
+export function factsOf(answer: Uint8Array | Answer): Facts {
+  const { layer, generation, reason, micros } = answer instanceof Uint8Array ? readAnswer(answer) : answer;
+  return { layer, generation, reason, micros };
 }

@@ -103,7 +103,7 @@ export class Analytics {
     return this.#order('approve', id, options);
   }
 
-  async discard(id: number, options?: CallOptions): Promise<Public.AnalyticsPublication> {
+  async discard(id: number, options?: CallOptions): Promise<Public.AnalyticsDiscard> {
     return this.#order('discard', id, options);
   }
 

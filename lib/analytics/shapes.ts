@@ -101,8 +101,8 @@ function compiled(names: readonly string[], columns: readonly Column[]): Loop | 
   const fields = columns.map((column, at) => `${property(names[at] as string)}:${expression(column, at)}`);
   const locals = columns.map((_, at) => `const {values:v${at},of:o${at},nulls:n${at}}=c[${at}];`);
   const body = `"use strict";${locals.join('')}
-const out=[];
-for(let i=0;i<rows;i++)out.push({${fields.join(',')}});
+const out=new Array(rows);
+for(let i=0;i<rows;i++)out[i]={${fields.join(',')}};
 return out;`;
   try {
     return new Function('rows', 'c', 'timestamp', 'whole', body) as Loop;

@@ -3,17 +3,8 @@
  * answer show the same.
  */
 
-import { InternalError } from '../errors.js';
-import {
-  BIGINTS,
-  BOOLEANS,
-  CODES_8,
-  CODES_16,
-  CODES_32,
-  type Codes,
-  type Column,
-  TEXTS,
-} from './layout.js';
+import { BcosCacheError } from '../errors.js';
+import { BIGINTS, BOOLEANS, CODES_8, CODES_16, CODES_32, type Codes, type Column, TEXTS } from './layout.js';
 
 /** The furthest that a Date reaches. */
 const DATE_MS = 8.64e15;
@@ -65,7 +56,7 @@ function parsed(text: string): unknown {
   try {
     return frozen(JSON.parse(text));
   } catch (cause) {
-    throw new InternalError('a json column holds no JSON', { cause });
+    throw new BcosCacheError('E_INTERNAL', 'a json column holds no JSON', { cause });
   }
 }
 
