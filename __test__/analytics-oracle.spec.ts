@@ -78,7 +78,7 @@ beforeAll(async () => {
   await fillWide(db, SIZE);
   const patient = {
     cacheDeadlineMs: 10_000,
-    cacheQueryTimeoutMs: 60_000,
+    cacheQueryTimeout: 60_000,
     cacheSourceDeadlineMs: 60_000,
     cacheBulkheadQueue: 100_000,
   };
