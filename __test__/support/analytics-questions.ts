@@ -152,14 +152,13 @@ export function randomGroups(random: Random, { table }: World): { groupBy: By[];
   return { groupBy, metrics };
 }
 
-/** As the package takes it. `exact`: numeric as its text. */
-export function filtersOf(table: Table, asked: Asked, exact: boolean): Filters {
-  return {
-    datasourceId: table.dataSource,
-    ...asked,
-    ...(exact ? { numeric: 'string' as const } : {}),
-  } as unknown as Filters;
+/** As the package takes it. */
+export function filtersOf(table: Table, asked: Asked): Filters {
+  return { datasourceId: table.dataSource, ...asked } as unknown as Filters;
 }
+
+/** `exact`: numeric as its text. */
+export const numbers = (exact: boolean) => ({ numeric: exact ? ('string' as const) : ('number' as const) });
 
 /** A column in a statement: what the index keeps as text is compared as text. Qualified, a name is never that of a result. */
 const expression = (table: Table, { name, kind, sql }: Column): string =>
