@@ -56,7 +56,7 @@ const FORMS = {
     cents: () => centsOf(answer.map((/** @type {MeasureRow} */ row) => row.measure_value)),
   }),
   columns: (/** @type {any} */ answer) => ({
-    rows: answer.rows,
+    rows: answer.rowCount,
     cents: () => centsOf(answer.columns.measure_value.values),
   }),
   json: (/** @type {any} */ answer) => {
@@ -83,7 +83,7 @@ const rightMonths = (questions) => (/** @type {any} */ answer, /** @type {number
   return answer.length === months.length && months.every(isRight);
 };
 // While the clock runs, only whether there is an answer: adding up takes longer than some of the calls.
-const glance = (/** @type {any} */ answer) => answer.length > 0 || answer.rows > 0;
+const glance = (/** @type {any} */ answer) => answer.length > 0 || answer.rowCount > 0;
 
 /**
  * Everybody's way of asking these questions.

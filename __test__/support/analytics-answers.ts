@@ -52,10 +52,9 @@ export function valuesOf(
 type Columns = Awaited<ReturnType<Cache['queryColumns']>>;
 
 /** Rows out of columns, value by value. */
-export function rowsOfColumns(answer: Columns): Record<string, unknown>[] {
-  const names = Object.keys(answer.columns);
-  return Array.from({ length: answer.rows }, (_, row) =>
-    Object.fromEntries(names.map((name) => [name, answer.columns[name]?.at(row)])),
+export function rowsOfColumns({ names, columns, rowCount }: Columns): Record<string, unknown>[] {
+  return Array.from({ length: rowCount }, (_, row) =>
+    Object.fromEntries(names.map((name) => [name, columns[name]?.at(row)])),
   );
 }
 
