@@ -11,7 +11,7 @@ import { collectGarbage } from './measure.mjs';
 import { SeedIndex } from './seed-index.mjs';
 
 /**
- * @typedef {{ who: 'ours' | 'seed', host: string, port: number, url: string, prefix: string }} Order
+ * @typedef {{ who: 'ours' | 'seed' | 'written', host: string, port: number, url: string, prefix: string }} Order
  *
  * @typedef {object} Warmed
  * @property {number} ms
@@ -23,10 +23,10 @@ import { SeedIndex } from './seed-index.mjs';
 
 /** @param {Order} order @returns {Promise<{ run: () => Promise<Record<string, number>>, close: () => Promise<void> }>} */
 async function prepare({ who, host, port, url, prefix }) {
-  if (who === 'seed') {
+  if (who !== 'ours') {
     const index = new SeedIndex({ host, port, url, prefix, dataSource: DATA_SOURCE });
     await Promise.all([index.redis.ping(), index.pool.query('SELECT 1')]);
-    return { run: () => index.warm(), close: () => index.close() };
+    return { run: () => index.warm(who === 'written'), close: () => index.close() };
   }
   const engine = createEngine({ redisHost: host, redisPort: port, redisKeyPrefix: prefix, databaseUrl: url });
   const cache = new AnalyticsCacheV2(engine);

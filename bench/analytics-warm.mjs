@@ -19,10 +19,10 @@ import { SeedIndex } from './seed-index.mjs';
  * @typedef {Warmed & { stored: Stored, usedMb: number }} Warm
  */
 
-export const PREFIX = { ours: `${OUR_PREFIX}analytics:`, seed: 'seed:' };
+export const PREFIX = { ours: `${OUR_PREFIX}analytics:`, seed: 'seed:', written: 'written:' };
 const CHILD_LIMIT_MS = 15 * 60_000;
 
-/** @param {'ours' | 'seed'} who @param {Place} place @returns {Promise<Warmed>} */
+/** @param {keyof typeof PREFIX} who @param {Place} place @returns {Promise<Warmed>} */
 export async function warmInChild(who, { server, url }) {
   // The plan's way holds the whole table as objects: it gets what it needs, and the figure says how much that was.
   const child = fork(new URL('analytics-child.mjs', import.meta.url), {
@@ -78,7 +78,7 @@ export async function forget(server, prefix) {
   await server.command('EVAL', script, 0, prefix);
 }
 
-/** The first warm of one side. @param {'ours' | 'seed'} who @param {Place} place @returns {Promise<Warm>} */
+/** The first warm of one side. @param {keyof typeof PREFIX} who @param {Place} place @returns {Promise<Warm>} */
 export async function firstWarm(who, place) {
   const { server } = place;
   await forget(server, PREFIX[who]);

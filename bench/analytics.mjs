@@ -27,7 +27,7 @@ import { openPool, SeedIndex } from './seed-index.mjs';
  * @typedef {import('./report.mjs').Table} Table
  * @typedef {import('./analytics-warm.mjs').Warm} Warm
  * @typedef {import('./analytics-warm.mjs').Place} Place
- * @typedef {{ rows: number, ours: Warm, seed: Warm | undefined }} Size
+ * @typedef {{ rows: number, ours: Warm, seed: Warm | undefined, written?: Warm }} Size
  */
 
 const SECONDS = 1_000;
@@ -57,15 +57,18 @@ function warmTable(sizes) {
         'index % of data',
         'keys',
       ],
-      lines: sizes.flatMap(({ rows, ours, seed }) => [
+      lines: sizes.flatMap(({ rows, ours, seed, written }) => [
         line(rows, 'bcos-cache', ours),
         ...(seed ? [line(rows, 'seed 2', seed)] : []),
+        ...(written ? [line(rows, 'seed 2 to the letter', written)] : []),
       ]),
     },
     note:
       'Each warm in a process of its own; RSS is its peak, as the system counts it, over what it had with open connections. ' +
       'The delay is that of monitorEventLoopDelay at 1 ms: an idle loop shows a little more than 1 ms. Store: used_memory ' +
-      'of the server after and before; index and data by MEMORY USAGE of every key, the manifest or the sets against all others.',
+      'of the server after and before; index and data by MEMORY USAGE of every key, the manifest or the sets against all others. ' +
+      'Seed 2 writes every combination once, with all of its rows; to the letter it writes every row to the key of its ' +
+      'combination, where only the last one stays.',
   };
 }
 
@@ -297,6 +300,9 @@ async function measure(place, conditions) {
     const size = { rows: shape.rows, ours, seed };
     warms.push(size);
     if (wanted === mainRows) {
+      const written = await firstWarm('written', place);
+      await forget(server, PREFIX.written);
+      Object.assign(size, { written });
       const { queries, wideRows, first } = await questions(place, shape, conditions);
       const again = await warmAgain(place, conditions.rounds > 3 ? 3 : 1);
       const swap = await swaps(place);

@@ -70,8 +70,11 @@ export class SeedIndex {
     ];
   }
 
-  /** @returns {Promise<{ entriesCached: number, totalRows: number }>} */
-  async warm() {
+  /**
+   * `perRow`: as the plan's text has it, every row written to the key of its combination, where only the last one stays.
+   * @param {boolean} [perRow] @returns {Promise<{ entriesCached: number, totalRows: number }>}
+   */
+  async warm(perRow = false) {
     const { rows } = await this.pool.query(
       `SELECT * FROM ${TABLE} ORDER BY measure, practice_uid, provider_uid, frequency, date_index`,
     );
@@ -84,8 +87,9 @@ export class SeedIndex {
       else grouped.set(key, [row]);
     }
     const entries = [...grouped.values()];
-    for (let at = 0; at < entries.length; at += WARM_BATCH)
-      await this.#write(entries.slice(at, at + WARM_BATCH));
+    const written = perRow ? rows.map((/** @type {MeasureRow} */ row) => [row]) : entries;
+    for (let at = 0; at < written.length; at += WARM_BATCH)
+      await this.#write(written.slice(at, at + WARM_BATCH));
     await this.redis.set(`cache:meta:ds:${this.ds}:last_warm`, new Date().toISOString(), 'EX', TTL_SECONDS);
     return { entriesCached: entries.length, totalRows: rows.length };
   }
