@@ -9,7 +9,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { findRedis, findValkey } from '../__test__/servers/binaries.mjs';
-import { startPostgres } from '../__test__/servers/index.mjs';
+import { startPgbouncer, startPostgres } from '../__test__/servers/index.mjs';
 import { nodeTests } from './node-tests.mjs';
 import { cwd } from './run.mjs';
 import { setup, step } from './setup.mjs';
@@ -140,10 +140,15 @@ async function rust() {
   });
   step('Rust tests against Postgres');
   const postgres = await startPostgres();
+  const pooler = await startPgbouncer({ port: postgres.port });
   const those = ['--lib', 'source::analytics::server_tests', '--', '--ignored', '--skip', 'measure'];
   try {
-    cargoTest(those, { BCOS_POSTGRES_URL: postgres.url });
+    cargoTest(those, {
+      BCOS_POSTGRES_URL: postgres.url,
+      BCOS_PGBOUNCER_URL: pooler.through(postgres.url),
+    });
   } finally {
+    await pooler.stop();
     await postgres.stop();
   }
 }

@@ -586,7 +586,8 @@ fn an_export_ends_when_it_is_told_to_or_late_or_cannot_be_kept() {
 fn closing_waits_for_no_export() {
     run(inside("closing", |pool, schema| async move {
         let source = Arc::new(source(false, &In(schema.clone()), rules(&[&schema])));
-        execute(&pool, &format!("CREATE TABLE {schema}.t AS SELECT g FROM generate_series(1, 500000) g")).await;
+        execute(&pool, &format!("CREATE TABLE {schema}.t AS SELECT g FROM generate_series(1, 500000) g"))
+            .await;
         let of = described(&source, &pool, &schema, 1, "t", &[]).await;
         let (take, mut taken) = mpsc::channel(1);
         let (_stop, stop) = watch::channel(false);
