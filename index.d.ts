@@ -425,7 +425,7 @@ export interface EngineOptions {
         readonly maxAgeSeconds?: number | undefined;
         /**
          * For each group of the metrics, at most 50, a query of one row: what answers when the view cannot. They run
-         * as parts of one statement, in one snapshot. A group is named as its column of the view, and neither
+         * as parts of one statement, in one snapshot, and only read: it may be sent twice. A group is named as its column of the view, and neither
          * `performance` nor `degraded` nor `degradedReason`.
          */
         readonly queries: { readonly [group: string]: string };

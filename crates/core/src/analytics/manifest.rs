@@ -236,6 +236,13 @@ impl Manifest {
         Some((dates().map(|dates| dates.0).min()?, dates().map(|dates| dates.1).max()?))
     }
 
+    /// The first and the last date of a group, counted as in [`Manifest::groups`].
+    pub(super) fn dates_of(&self, group: usize) -> Option<(i64, i64)> {
+        let (first, end) = self.frames_of(group);
+        let dates = self.frames[first..end].iter().filter_map(|frame| frame.dates);
+        dates.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    }
+
     /// Every measure and frequency with its rows.
     pub fn groups(&self) -> impl Iterator<Item = (Option<&str>, Option<&str>, u64)> {
         (0..self.groups.len()).map(|group| {
