@@ -3343,7 +3343,7 @@ interface AnalyticsColumnBase {
  * - `booleans`: 0 and 1.
  * - `codes`: places in `dictionary`, which ascends by bytes (dates by time) and holds what is used; that of a NULL is
  *   `dictionary.length`. It is made when it is first read.
- * - `texts`: exact numbers with `numeric: 'string'`; `''` for a NULL.
+ * - `texts`: exact numbers with `numeric: 'string'`, and timestamps of which one is beyond the year 287,396; `''` for a NULL.
  */
 export type AnalyticsColumn = AnalyticsColumnBase &
   (
@@ -3360,7 +3360,11 @@ export type AnalyticsColumn = AnalyticsColumnBase &
         readonly codes: Uint8Array | Uint16Array | Uint32Array;
         readonly dictionary: readonly string[];
       }
-    | { readonly kind: 'texts'; readonly type: 'numeric'; readonly values: readonly string[] }
+    | {
+        readonly kind: 'texts';
+        readonly type: 'numeric' | 'timestamp' | 'timestamptz';
+        readonly values: readonly string[];
+      }
   );
 
 /** Columns of some rows: typed arrays over the bytes of the answer, which are not copied. (here) */

@@ -48,6 +48,11 @@ export function makeRows(answer: Answer): Row[] {
   return shape.loop(answer.rows, answer.columns.map(prepared), timestamp, whole);
 }
 
+/** How many are known, for tests. */
+export function shapesKept(): number {
+  return SHAPES_SEEN.size;
+}
+
 function shapeOf(answer: Answer): Shape {
   let key = answer.shape;
   for (const column of answer.columns) key += how(column) + (isNullable(column) ? '?' : '');

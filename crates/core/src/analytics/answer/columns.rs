@@ -18,10 +18,10 @@
 //! | --- | --- |
 //! | 1 | u8: booleans |
 //! | 2 | i32 |
-//! | 3 | f64: floats, bigints and exact numbers, timestamps as Unix milliseconds (infinite ones too) |
+//! | 3 | f64: floats, bigints and exact numbers; timestamps as Unix milliseconds, infinite ones too |
 //! | 4 | i64: bigints, when one is beyond 2^53 - 1 |
 //! | 5, 6, 7 | u8, u16, u32: places among `entries` texts; that of a NULL is `entries` |
-//! | 8 | no values: one text per row (`entries` = rows), empty for a NULL |
+//! | 8 | no values: one text per row (`entries` = rows), empty for a NULL: exact numbers as texts, and timestamps when one is so far away that no f64 has its millisecond |
 //!
 //! `ends` are u32, one per text: where it ends, in UTF-16 units of all texts together, which is how JavaScript cuts. What
 //! stands in the place of a NULL in 1 to 4 means nothing.
@@ -262,6 +262,14 @@ fn put_column(lists: &mut Lists<'_>, column: &Column, numbers: Numbers) -> Descr
         (Form::Plain, Type::Bool) => (1, lists.put(column, |bit| [bit as u8])),
         (Form::Plain, Type::Int) => (2, lists.put(column, |int| (int as i32).to_le_bytes())),
         (Form::Plain, Type::Float) => (3, lists.put(column, |bits| (bits as u64).to_le_bytes())),
+        (Form::Plain, Type::Timestamp | Type::TimestampTz) if is_far(column) => {
+            lists.put_texts(&mut described, column.rows(), |out, row| {
+                if let Some(at_us) = column.integer(row) {
+                    text::put_timestamp(out, at_us);
+                }
+            });
+            (8, 0)
+        }
         (Form::Plain, Type::Timestamp | Type::TimestampTz) => {
             (3, lists.put(column, |at_us| text::unix_ms(at_us as i64).to_le_bytes()))
         }
@@ -285,6 +293,22 @@ fn put_codes(
         0x100..=0xffff => (6, lists.put_codes::<2>(column, entries, code)),
         _ => (7, lists.put_codes::<4>(column, entries, code)),
     }
+}
+
+/// Whether some timestamp is so far away that no double has its millisecond.
+fn is_far(column: &Column) -> bool {
+    let far = |at_us: i128| {
+        let ms = at_us.div_euclid(1_000) + i128::from(text::EPOCH_MS);
+        !is_safe(ms, ms)
+    };
+    let integers = column.integers();
+    let mut found = false;
+    if far(integers.least()) || far(integers.most()) {
+        integers.each(0..column.rows() as u32, |at_us| {
+            found |= far(at_us) && at_us != i64::MIN.into() && at_us != i64::MAX.into();
+        });
+    }
+    found
 }
 
 /// The doubles nearest to exact numbers.

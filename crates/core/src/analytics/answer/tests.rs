@@ -231,6 +231,37 @@ fn exact_numbers_are_the_nearest_doubles() {
 }
 
 #[test]
+fn a_timestamp_whose_millisecond_no_double_has_makes_texts_of_its_column() {
+    // The last millisecond that a double has, in the year 287396, and the next one.
+    let last_us = (SAFE as i64 - text::EPOCH_MS) * 1_000;
+    for (at_us, encoding) in [(last_us + 999, 3), (last_us + 1_000, 8), (-last_us, 3), (i64::MAX - 1, 8)] {
+        let cells = [Cell::Int(at_us), Cell::Null, Cell::Int(i64::MAX), Cell::Int(0), Cell::Int(i64::MIN)];
+        let column = testing::column(Type::Timestamp, &cells);
+        let table = Table { rows: cells.len(), columns: vec![("t".to_owned(), column)] };
+        let bytes = columns(&table, &FACTS, Numbers::Float);
+        assert_eq!(bytes[columns::HEAD + 1], encoding, "{at_us}");
+        let read = reader::answer(&bytes).columns.remove(0).2;
+        let shown: Vec<Option<String>> = json(&table, Numbers::Float)
+            .map(|text| {
+                serde_json::from_slice::<Vec<std::collections::HashMap<String, Option<String>>>>(&text)
+                    .unwrap()
+            })
+            .unwrap()
+            .into_iter()
+            .map(|mut row| row.remove("t").unwrap())
+            .collect();
+        assert_eq!(shown[2].as_deref(), Some("infinity"));
+        if encoding == 8 {
+            let as_js = |text: &Option<String>| text.clone().map_or(Js::Null, Js::Text);
+            assert_eq!(read, shown.iter().map(as_js).collect::<Vec<_>>());
+        } else {
+            assert_eq!(read[0], js(Type::Timestamp, &cells[0], Numbers::Float));
+            assert_eq!((&read[1], &read[2]), (&Js::Null, &Js::number(f64::INFINITY)));
+        }
+    }
+}
+
+#[test]
 fn json_that_is_none_does_not_get_out_of_its_object() {
     for text in ["", "1},{\"practice_uid\":2", "{\"a\":1}}", "tru", "[1"] {
         let column = testing::column(Type::Json, &[Cell::Bytes(text.as_bytes().to_vec())]);

@@ -5,7 +5,7 @@
 use crate::analytics::calendar::{DATE_FIRST, DATE_LAST, DAY_US, civil};
 
 /// Milliseconds from 1970-01-01 to 2000-01-01.
-const EPOCH_MS: i64 = 946_684_800_000;
+pub(super) const EPOCH_MS: i64 = 946_684_800_000;
 
 /// `2024-02-29`; years before the first as `0044-03-15 BC`.
 pub(super) fn put_date(out: &mut Vec<u8>, day: i64) {
