@@ -164,7 +164,7 @@ impl Core {
         }
         let (made, fate, other, counts) = done?;
         let took_ms = self.cache.clock.now_ms().saturating_sub(job.started_ms);
-        Ok(publish::result(&made, &fate, other, counts, took_ms, job.progress().frames_written))
+        Ok(publish::result(&made, &fate, other, &counts, took_ms, job.progress().frames_written))
     }
 
     async fn prepare_and_publish(
@@ -196,7 +196,7 @@ impl Core {
         let table = origin.table(self, job.order.source).await?;
         let made = self.make(job, &table).await?;
         let counts = self.write(job, &made, written).await?;
-        self.verify(job, &made, written).await?;
+        self.verify(job, &made, &counts.fresh, written).await?;
         Ok((made, counts))
     }
 

@@ -239,7 +239,7 @@ pub(super) fn result(
     made: &Made,
     fate: &Fate,
     other: bool,
-    counts: Counts,
+    counts: &Counts,
     took_ms: u64,
     written: u64,
 ) -> Value {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::base::error::{Code, Error};
+use crate::base::key::Namespace;
 use crate::base::limits;
 use crate::store::Op;
 use crate::store::sim::Fault;
@@ -268,7 +269,7 @@ async fn a_warm_that_lost_its_lease_notices() {
     rows.open.send_replace(false);
     let job = begin(&core, &rows, true);
     at(&core, job, Stage::Exporting).await;
-    let lock = core.cache.keys.entry(crate::base::key::Namespace::AnalyticsLock, &SOURCE.to_string());
+    let lock = core.cache.keys.entry(Namespace::AnalyticsLock, &SOURCE.to_string());
     assert!(world.get(&lock).is_some());
     world.store.apply(&Op::Delete(lock));
     let error = end(&core, job).await.unwrap_err();
@@ -293,11 +294,7 @@ async fn what_is_evicted_before_it_is_published_is_written_again() {
         let published = read(&world.engine().await).await == Ok(vec![2; 9_600]);
         let evicted = new.first().cloned();
         if let Some(name) = &evicted {
-            world.store.apply(&Op::Delete(core.cache.keys.block(
-                crate::base::key::Namespace::AnalyticsFrame,
-                SOURCE,
-                name,
-            )));
+            world.store.apply(&Op::Delete(core.cache.keys.block(Namespace::AnalyticsFrame, SOURCE, name)));
         }
         task.await.expect("it ends");
         let written = end(&core, job).await.expect("a warm")["framesWritten"].as_u64().unwrap();
@@ -314,6 +311,25 @@ async fn what_is_evicted_before_it_is_published_is_written_again() {
         n += 1;
     }
     assert!(n > 8 && repaired > 0, "{repaired} repaired in {n}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_spoilt_meanwhile_is_made_good() {
+    let (world, core, rows) = warmed().await;
+    let (frames, manifests) = world.blocks().await;
+    let key = |namespace, name: &str| core.cache.keys.block(namespace, SOURCE, name);
+    let frame = key(Namespace::AnalyticsFrame, &frames[3]);
+    let manifest = key(Namespace::AnalyticsIndex, &manifests[0]);
+    for spoilt in [&frame, &manifest] {
+        let whole = world.get(spoilt).expect("it is there");
+        let mut bytes = whole.to_vec();
+        bytes[20] ^= 1;
+        world.store.apply(&Op::Put { key: spoilt.clone(), value: bytes.into(), ttl_ms: 3_600_000 });
+        assert_eq!(read(&world.engine().await).await, Err(Past::Hole));
+        warm(&core, &rows, true).await.expect("a warm");
+        assert_eq!(world.get(spoilt), Some(whole));
+        assert_eq!(read(&world.engine().await).await, Ok(vec![1; 9_600]));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -459,7 +475,7 @@ async fn what_is_not_what_sql_says_is_an_error_however_it_is_forced() {
 async fn nothing_is_written_where_there_is_no_room() {
     let world = World::new(200 * 1024);
     let core = world.engine().await;
-    let values = (0..60_000).map(|at: i64| ("charges", at % 40, at / 40, at * 7_919 % 1_000_003));
+    let values = (0..160_000).map(|at: i64| ("charges", at % 40, at / 40, at * 7_919 % 1_000_003));
     let error = warm(&core, &Rows::new(values.collect()), true).await.unwrap_err();
     assert_eq!((error.code, error.reason), (Code::Overloaded, Some("store_memory")));
     assert!(error.message.contains("are lacking"), "{error}");
@@ -511,7 +527,7 @@ async fn a_way_back_that_is_not_whole_is_none() {
     let old = world.blocks().await.0;
     rows.set(table(2));
     warm(&core, &rows, true).await.expect("a warm");
-    let key = core.cache.keys.block(crate::base::key::Namespace::AnalyticsFrame, SOURCE, &old[0]);
+    let key = core.cache.keys.block(Namespace::AnalyticsFrame, SOURCE, &old[0]);
     world.store.apply(&Op::Delete(key));
     let error = core.roll_back_analytics(SOURCE).await.unwrap_err();
     assert_eq!((error.code, error.reason), (Code::Conflict, Some("incomplete")));
@@ -532,7 +548,7 @@ async fn readers_never_see_a_mixture_or_step_back() {
                 assert!(values.len() == 9_600 && values.iter().all(|value| *value == values[0]));
                 assert!(values[0] >= last, "{} after {last}", values[0]);
                 (last, seen) = (values[0], seen + 1);
-                ms(3).await;
+                tokio::task::yield_now().await;
             }
             seen
         }));
@@ -550,7 +566,7 @@ async fn readers_never_see_a_mixture_or_step_back() {
 #[tokio::test(start_paused = true)]
 async fn a_lease_of_nobody_is_no_lease() {
     let (world, core, rows) = warmed().await;
-    let key = core.cache.keys.entry(crate::base::key::Namespace::AnalyticsLock, &SOURCE.to_string());
+    let key = core.cache.keys.entry(Namespace::AnalyticsLock, &SOURCE.to_string());
     world.store.apply(&Op::Put { key, value: "by hand".into(), ttl_ms: 3_600_000 });
     assert!(warm(&core, &rows, true).await.expect("a warm")["skipped"].is_null());
     let Ok(Taken::Mine(_)) = core.take_lock(SOURCE, Work::Warm, false).await else { panic!("it is free") };

@@ -1,13 +1,14 @@
 //! Before a generation is published: everything of it is in the store, and reads as what was built.
 //!
-//! Invariant: every frame was confirmed after the last one was written, the manifest byte by byte, and some frames at random were
-//! read back.
+//! Invariant: every frame was confirmed after the last one was written; the manifest, every frame that others wrote and some
+//! of the new ones at random were read back byte by byte.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::analytics::{Frame, Generation, Hash, Manifest, Refused};
+use crate::analytics::{Generation, Manifest};
 use crate::base::error::{Code, Error};
 use crate::base::limits;
 use crate::store::{Op, Reply};
@@ -18,53 +19,72 @@ use super::lock::store_fails;
 use super::make::Made;
 use super::write::Written;
 
-/// How often frames that went missing are written again.
+/// How often what went missing, or is not what it was, is written again.
 const ROUNDS: usize = 3;
-/// One frame of so many is read back, and at least one.
+/// One new frame of so many is read back, and at least one.
 const READ_BACK: usize = 100;
 
 impl Core {
-    /// Confirms that everything is there.
-    pub(super) async fn verify(&self, job: &Job, made: &Made, written: &Written) -> Result<(), Error> {
+    /// Confirms that everything is there. `fresh` are the places of the frames that this warm wrote: what became of the
+    /// others since they were written, nobody knows.
+    pub(super) async fn verify(
+        &self,
+        job: &Job,
+        made: &Made,
+        fresh: &[usize],
+        written: &Written,
+    ) -> Result<(), Error> {
         job.begin(Stage::Verifying);
-        let source = job.order.source;
-        self.put_manifest(job, made, written).await?;
-        let mut missing = Vec::new();
+        let fresh: HashSet<usize> = fresh.iter().copied().collect();
+        let some = |at: &usize| !fresh.contains(at) || fastrand::usize(..READ_BACK) == 0;
+        let mut suspects: Vec<usize> = (0..made.frames.len()).filter(some).collect();
+        suspects.extend(fresh.iter().next());
+        let mut lost = 0;
         for _ in 0..ROUNDS {
-            missing = self.missing(source, made.frames.iter().map(|(name, _)| name)).await?;
-            if missing.is_empty() {
-                break;
+            let manifest = self.confirm_manifest(job, made, written).await?;
+            let mut bad = self.missing(job.order.source, made.frames.iter().map(|(name, _)| name)).await?;
+            if bad.is_empty() {
+                bad = self.differing(job, made, &suspects).await?;
             }
-            let again = missing.iter().map(|at| made.frames[*at].clone()).collect();
-            self.put_frames(job, again, written).await?;
+            lost = bad.len() + usize::from(!manifest);
+            if lost == 0 {
+                return Ok(());
+            }
+            self.put_frames(job, bad.iter().map(|at| made.frames[*at].clone()).collect(), written).await?;
+            suspects = bad;
         }
-        if !missing.is_empty() {
-            return Err(evicted(missing.len()));
-        }
-        let read = self.stored(vec![Op::Get(self.manifest_key(source, &made.name))]).await?;
-        if read.first() != Some(&Some(made.sealed.clone())) {
-            return Err(evicted(1));
-        }
-        job.set(|progress| progress.share = 0.5);
-        self.read_back(source, made).await
+        let message = format!(
+            "{lost} stored parts were gone again at once: the store has too little memory; nothing was published"
+        );
+        Err(Error { reason: Some("store_memory"), ..Error::new(Code::Overloaded, message) })
     }
 
-    async fn read_back(&self, source: i64, made: &Made) -> Result<(), Error> {
-        if made.frames.is_empty() {
-            return Ok(());
+    /// Whether the manifest was there as it is; now it is.
+    async fn confirm_manifest(&self, job: &Job, made: &Made, written: &Written) -> Result<bool, Error> {
+        let (key, ttl_ms) = (self.manifest_key(job.order.source, &made.name), self.block_ttl_ms());
+        let keep = Op::Keep { key: key.clone(), ttl_ms };
+        let replies = self.exec_patiently(vec![keep, Op::Get(key.clone())]).await?;
+        if matches!(replies.get(1), Some(Ok(Reply::Bytes(Some(bytes)))) if *bytes == made.sealed) {
+            return Ok(true);
         }
-        let count = made.frames.len().div_ceil(READ_BACK).min(limits::ANALYTICS_READ_FRAMES);
-        let chosen: Vec<Hash> =
-            (0..count).map(|_| made.frames[fastrand::usize(..made.frames.len())].0).collect();
-        let ops = chosen.iter().map(|name| Op::Get(self.frame_key(source, name))).collect();
-        let read: Option<Vec<Bytes>> = self.stored(ops).await?.into_iter().collect();
-        let read = read.ok_or_else(|| evicted(1))?;
-        let manifest = made.manifest.clone();
-        let open = move || -> Result<(), Refused> {
-            let frames = chosen.iter().zip(&read);
-            frames.map(|(name, bytes)| Frame::open(bytes, name, manifest.schema()).map(drop)).collect()
-        };
-        Ok(self.compute(u64::MAX, open).await?)
+        written.note(std::iter::once(key.clone()));
+        let replies = self.exec_patiently(vec![Op::Put { key, value: made.sealed.clone(), ttl_ms }]).await?;
+        if replies.iter().all(Result::is_ok) { Ok(false) } else { Err(store_fails(&replies)) }
+    }
+
+    /// Those of these frames that are not in the store as they were made.
+    async fn differing(&self, job: &Job, made: &Made, suspects: &[usize]) -> Result<Vec<usize>, Error> {
+        let (mut differing, mut done) = (Vec::new(), 0);
+        for chunk in suspects.chunks(limits::ANALYTICS_READ_FRAMES) {
+            let get = |at: &usize| Op::Get(self.frame_key(job.order.source, &made.frames[*at].0));
+            let read = self.stored(chunk.iter().map(get).collect()).await?;
+            let differs =
+                |(at, bytes): &(&usize, Option<Bytes>)| bytes.as_ref() != Some(&made.frames[**at].1);
+            differing.extend(chunk.iter().zip(read).filter(differs).map(|(at, _)| *at));
+            done += chunk.len();
+            job.set(|progress| progress.share = done as f64 / suspects.len() as f64);
+        }
+        Ok(differing)
     }
 
     async fn stored(&self, ops: Vec<Op>) -> Result<Vec<Option<Bytes>>, Error> {
@@ -106,11 +126,4 @@ impl Core {
         let names = manifest.frames().iter().map(|frame| &frame.hash);
         Ok(self.missing(source, names).await?.is_empty())
     }
-}
-
-fn evicted(count: usize) -> Error {
-    let message = format!(
-        "{count} stored parts were gone again at once: the store has too little memory; nothing was published"
-    );
-    Error { reason: Some("store_memory"), ..Error::new(Code::Overloaded, message) }
 }

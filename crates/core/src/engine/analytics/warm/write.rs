@@ -30,7 +30,7 @@ pub(super) struct Written {
 }
 
 impl Written {
-    fn note(&self, keys: impl Iterator<Item = Key>) {
+    pub(super) fn note(&self, keys: impl Iterator<Item = Key>) {
         self.keys.lock().extend(keys);
     }
 
@@ -39,11 +39,14 @@ impl Written {
     }
 }
 
-/// How many bytes were written, and which frames.
-#[derive(Clone, Copy, Debug, Default)]
+/// What writing came to.
+#[derive(Debug)]
 pub(super) struct Counts {
-    pub(super) written: u64,
+    /// Places of the frames that were not there.
+    pub(super) fresh: Vec<usize>,
+    /// How many were.
     pub(super) reused: u64,
+    /// Bytes of the others.
     pub(super) bytes: u64,
 }
 
@@ -76,7 +79,7 @@ impl Core {
             self.admit(cost).await?;
         }
         self.put_frames(job, new.cloned().collect(), written).await?;
-        Ok(Counts { written: missing.len() as u64, reused, bytes })
+        Ok(Counts { fresh: missing, reused, bytes })
     }
 
     /// Places of those that are not in the store. The others stay for as long as new ones.
@@ -147,18 +150,6 @@ impl Core {
             });
         }
         Ok(())
-    }
-
-    /// The manifest, unless it is there.
-    pub(super) async fn put_manifest(&self, job: &Job, made: &Made, written: &Written) -> Result<(), Error> {
-        let (key, ttl_ms) = (self.manifest_key(job.order.source, &made.name), self.block_ttl_ms());
-        let replies = self.exec_patiently(vec![Op::Keep { key: key.clone(), ttl_ms }]).await?;
-        if matches!(replies.first(), Some(Ok(Reply::Done(true)))) {
-            return Ok(());
-        }
-        written.note(std::iter::once(key.clone()));
-        let replies = self.exec_patiently(vec![Op::Put { key, value: made.sealed.clone(), ttl_ms }]).await?;
-        if replies.iter().all(Result::is_ok) { Ok(()) } else { Err(store_fails(&replies)) }
     }
 }
 
