@@ -24,7 +24,7 @@ pub(in crate::engine) struct Seen {
 
 impl Core {
     pub(in crate::engine) fn live_key(&self, source: i64) -> Key {
-        self.cache.keys.entry(Namespace::AnalyticsLive, &source.to_string())
+        self.cache.keys.of_source(Namespace::AnalyticsLive, source, "live")
     }
 
     /// What a reply says of the pointer.

@@ -73,12 +73,12 @@ pub(super) enum Taken {
 
 impl Core {
     fn lock_key(&self, source: i64) -> Key {
-        self.cache.keys.entry(Namespace::AnalyticsLock, &source.to_string())
+        self.cache.keys.of_source(Namespace::AnalyticsLock, source, "warm")
     }
 
     /// Where the mark is that the data source was warmed. A number has no point, so no lease lies there.
     fn rest_key(&self, source: i64) -> Key {
-        self.cache.keys.entry(Namespace::AnalyticsLock, &format!("{source}.rest"))
+        self.cache.keys.of_source(Namespace::AnalyticsLock, source, "rest")
     }
 
     /// Who works on a data source here.

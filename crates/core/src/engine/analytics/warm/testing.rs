@@ -183,9 +183,9 @@ impl World {
         while let Some(page) = store.walk(&mut walk).await.expect("it is up") {
             for key in page.iter().map(|key| String::from_utf8_lossy(key).into_owned()) {
                 let Some((before, name)) = key.rsplit_once(':') else { continue };
-                if before.ends_with(&format!("analytics_frame:{SOURCE}")) {
+                if before.ends_with(&format!("cache:ds:{SOURCE}")) {
                     found.0.push(name.to_owned());
-                } else if before.ends_with(&format!("analytics_index:{SOURCE}")) {
+                } else if before.ends_with(&format!("idx:ds:{SOURCE}")) {
                     found.1.push(name.to_owned());
                 }
             }

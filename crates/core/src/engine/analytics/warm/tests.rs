@@ -269,7 +269,7 @@ async fn a_warm_that_lost_its_lease_notices() {
     rows.open.send_replace(false);
     let job = begin(&core, &rows, true);
     at(&core, job, Stage::Exporting).await;
-    let lock = core.cache.keys.entry(Namespace::AnalyticsLock, &SOURCE.to_string());
+    let lock = core.cache.keys.of_source(Namespace::AnalyticsLock, SOURCE, "warm");
     assert!(world.get(&lock).is_some());
     world.store.apply(&Op::Delete(lock));
     let error = end(&core, job).await.unwrap_err();
@@ -566,7 +566,7 @@ async fn readers_never_see_a_mixture_or_step_back() {
 #[tokio::test(start_paused = true)]
 async fn a_lease_of_nobody_is_no_lease() {
     let (world, core, rows) = warmed().await;
-    let key = core.cache.keys.entry(Namespace::AnalyticsLock, &SOURCE.to_string());
+    let key = core.cache.keys.of_source(Namespace::AnalyticsLock, SOURCE, "warm");
     world.store.apply(&Op::Put { key, value: "by hand".into(), ttl_ms: 3_600_000 });
     assert!(warm(&core, &rows, true).await.expect("a warm")["skipped"].is_null());
     let Ok(Taken::Mine(_)) = core.take_lock(SOURCE, Work::Warm, false).await else { panic!("it is free") };
