@@ -391,7 +391,10 @@ export interface EngineOptions {
   readonly databaseUrl?: string | undefined;
   /** `ANALYTICS_DATABASE_URL`. Default: `databaseUrl`. Never logged. */
   readonly analyticsDatabaseUrl?: string | undefined;
-  /** `DATABASE_POOL_MAX`. Most connections per pool. */
+  /**
+   * `DATABASE_POOL_MAX`, default 8. Connections per process for everything but analytics tables; questions about those may
+   * use half as many beside them, and an export one.
+   */
   readonly databasePoolMax?: number | undefined;
   /**
    * `DATABASE_PGBOUNCER`. `true` behind a transaction-mode pooler: no prepared statement is kept on a

@@ -199,6 +199,11 @@ impl Iterator for Frames {
 }
 
 impl Frames {
+    /// The table.
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
     /// Measures and frequencies whose frames are still to be made.
     pub fn left(&self) -> usize {
         self.waiting.len()

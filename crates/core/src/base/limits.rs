@@ -214,3 +214,12 @@ pub const ANALYTICS_OUTLIVE_MS: u64 = 3_600_000;
 /// How long a generation that is not even the previous one any more is left to those who still read it, in milliseconds:
 /// three times as long as one question may take.
 pub const ANALYTICS_GRACE_MS: u64 = 30_000;
+/// Bytes of packed rows, and of frames made of them, that one warm holds at most: several hundred million rows of the usual
+/// kind.
+pub const ANALYTICS_WARM_BYTES: usize = 1 << 30;
+/// Bytes of frames that travel to the store together: half a deadline on a slow link, and no more than others wait behind.
+pub const ANALYTICS_WRITE_BYTES: usize = 256 * 1024;
+/// How many of these are on their way at once.
+pub const ANALYTICS_WRITES_AHEAD: usize = 4;
+/// How long an invalidation waits for whoever works on the data source, in milliseconds, before it leaves the rest to them.
+pub const ANALYTICS_LOCK_WAIT_MS: u64 = 1_000;

@@ -49,9 +49,19 @@ pub(super) fn core(settings: Settings, runtime: &Handle) -> Result<Core, Error> 
 impl Core {
     /// A core over a simulated store, for tests.
     pub fn simulated(settings: Settings, clock: Clock, runtime: &Handle) -> Result<Self, Error> {
-        let store = Store::Sim(Sim::new(clock.clone()));
+        let store = Sim::new(clock.clone());
+        Self::simulated_over(store, settings, clock, runtime)
+    }
+
+    /// As `simulated`, over a store that others may use too.
+    pub fn simulated_over(
+        store: Sim,
+        settings: Settings,
+        clock: Clock,
+        runtime: &Handle,
+    ) -> Result<Self, Error> {
         let telemetry = Arc::new(Telemetry::new(settings.metrics));
-        assemble(settings, store, clock, telemetry, runtime)
+        assemble(settings, Store::Sim(store), clock, telemetry, runtime)
     }
 }
 

@@ -466,6 +466,7 @@ impl<T: Ticket> Engine<T> {
         let _ = tokio::time::timeout(Duration::from_millis(CLOSING_MS), told).await;
         self.core.forget_all(|_| true).await;
         self.core.resign_tail().await;
+        self.core.end_analytics_warms().await;
         self.end();
         let _ = tokio::time::timeout(Duration::from_millis(CLOSING_MS), self.core.source.close()).await;
     }

@@ -197,6 +197,11 @@ impl Embedded {
         self.shards.iter().map(|shard| shard.lock().bytes).sum()
     }
 
+    /// Bytes that it may hold.
+    pub fn budget(&self) -> usize {
+        self.budget * SHARDS
+    }
+
     /// Entries held now, expired ones that were not looked at included.
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().entries.len()).sum()

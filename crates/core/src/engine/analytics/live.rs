@@ -57,8 +57,18 @@ impl Core {
         seen: &Seen,
         next: &Live,
     ) -> Result<Option<Seen>, StoreError> {
+        self.swap_live_for(source, seen, next, self.analytics_ttl_ms()).await
+    }
+
+    /// As `swap_live`, for another time than usual.
+    pub(in crate::engine) async fn swap_live_for(
+        &self,
+        source: i64,
+        seen: &Seen,
+        next: &Live,
+        ttl_ms: u64,
+    ) -> Result<Option<Seen>, StoreError> {
         let (key, value) = (self.live_key(source), Bytes::from(next.seal()));
-        let ttl_ms = self.analytics_ttl_ms();
         let op = match &seen.bytes {
             None => Op::Add { key, value: value.clone(), ttl_ms },
             Some(expected) => Op::Swap { key, expected: expected.clone(), value: value.clone(), ttl_ms },

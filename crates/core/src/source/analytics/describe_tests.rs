@@ -96,7 +96,7 @@ fn what_cannot_be_a_data_source_names_the_fix() {
     let (field, message) = with(|listed| (listed.schema, listed.table) = ("public".into(), "users".into()));
     assert_eq!(field, "table_name");
     assert!(message.contains("public.users is a table of the application itself"), "{message}");
-    let (field, message) = with(|listed| drop(listed.columns.insert("cost".into(), ACTIVE)));
+    let (field, message) = with(|listed| listed.columns.extend([("cost".into(), ACTIVE)]));
     assert_eq!(field, "cost");
     assert_eq!(
         message,

@@ -36,8 +36,16 @@ impl Names for In {
     }
 }
 
+/// Letters in upper and lower case are equal.
+const IGNORING: &str = "ignoring (provider = icu, locale = 'und-u-ks-level2', deterministic = false)";
+
 fn url() -> String {
     std::env::var("BCOS_POSTGRES_URL").expect("BCOS_POSTGRES_URL names a server for tests")
+}
+
+/// The same database, through a transaction pooler where there is one.
+fn pooled_url() -> String {
+    std::env::var("BCOS_PGBOUNCER_URL").unwrap_or_else(|_| url())
 }
 
 fn rules(schemas: &[&str]) -> Rules {
@@ -52,7 +60,7 @@ fn rules(schemas: &[&str]) -> Rules {
 
 fn source(pooled: bool, names: &In, rules: Rules) -> Source {
     let options = Options {
-        url: Some(url()),
+        url: Some(if pooled { pooled_url() } else { url() }),
         analytics_url: None,
         pool_max: 4,
         pooled,
@@ -112,12 +120,21 @@ fn index(of: &DataSource, batches: Vec<Batch>) -> (Manifest, Vec<Arc<Frame>>) {
     (frames.manifest().expect("a manifest"), made.iter().map(open).collect())
 }
 
-async fn make(pool: &PgPool, name: &str, made: &properties::Source) {
-    let fields = made.schema.fields();
-    let columns: Vec<String> =
-        fields.iter().map(|field| format!("{} {}", field.name, sql::sql_type(field.kind))).collect();
+/// Texts lie under collations that order them differently than their bytes, or do not even tell all of them apart.
+async fn make(pool: &PgPool, of: &DataSource, rows: &[properties::Row]) {
+    let fields = of.schema.fields();
+    let columns: Vec<String> = fields
+        .iter()
+        .zip(&of.bytewise)
+        .map(|(field, bytewise)| match (field.kind, bytewise) {
+            (Type::Text, true) => format!("{} text COLLATE \"und-x-icu\"", field.name),
+            (Type::Text, false) => format!("{} text COLLATE {}.ignoring", field.name, of.table_schema),
+            (kind, _) => format!("{} {}", field.name, sql::sql_type(kind)),
+        })
+        .collect();
+    let name = of.from();
     let mut script = format!("CREATE TABLE {name} ({});", columns.join(", "));
-    for row in &made.rows {
+    for row in rows {
         let cells: Vec<String> =
             fields.iter().zip(row).map(|(field, cell)| sql::constant(field.kind, cell)).collect();
         script.push_str(&format!("INSERT INTO {name} VALUES ({});", cells.join(", ")));
@@ -223,6 +240,7 @@ fn everything() -> analytics::Question {
 #[ignore = "it needs a Postgres server"]
 fn what_is_exported_and_what_is_asked_are_one() {
     run(inside("random", |pool, schema| async move {
+        execute(&pool, &format!("CREATE COLLATION {schema}.{IGNORING}")).await;
         let source = [false, true].map(|pooled| source(pooled, &In(schema.clone()), rules(&[&schema])));
         let mut compared = [0; 2];
         for seed in 0..schedules(20) {
@@ -237,7 +255,7 @@ fn what_is_exported_and_what_is_asked_are_one() {
                 schema: made.schema.clone(),
                 bytewise: vec![rng.bool(); made.schema.fields().len()],
             };
-            make(&pool, &format!("{schema}.t{seed}"), &made).await;
+            make(&pool, &of, &made.rows).await;
             let source = &source[rng.usize(..2)];
             let (export, batches) = exported(source, &of).await.expect("an export");
             assert_eq!(export.rows, made.rows.len() as u64);
@@ -333,7 +351,7 @@ fn types_that_are_not_ours_are_cast() {
             &format!(
                 "SET search_path = {schema}; CREATE TYPE mood AS ENUM ('sad', 'glad'); CREATE DOMAIN id AS int CHECK (VALUE >= 0); \
                  CREATE DOMAIN own_id AS id; CREATE DOMAIN price AS numeric(10, 2); \
-                 CREATE COLLATION ignoring (provider = icu, locale = 'und-u-ks-level2', deterministic = false); \
+                 CREATE COLLATION {IGNORING}; \
                  CREATE TABLE odd (practice_uid own_id, small smallint, ratio real, code char(5), name varchar(20), m mood, \
                    cost price, more jsonb, raw json, bytes bytea, host inet, list int[], span interval, measure text COLLATE ignoring, \
                    at timestamptz, \"Mixed\" text); \
@@ -560,6 +578,27 @@ fn an_export_ends_when_it_is_told_to_or_late_or_cannot_be_kept() {
         for _ in 0..8 {
             source.ping().await.unwrap();
         }
+    }));
+}
+
+#[test]
+#[ignore = "it needs a Postgres server"]
+fn closing_waits_for_no_export() {
+    run(inside("closing", |pool, schema| async move {
+        let source = Arc::new(source(false, &In(schema.clone()), rules(&[&schema])));
+        execute(&pool, &format!("CREATE TABLE {schema}.t AS SELECT g FROM generate_series(1, 500000) g"))
+            .await;
+        let of = described(&source, &pool, &schema, 1, "t", &[]).await;
+        let (take, mut taken) = mpsc::channel(1);
+        let (_stop, stop) = watch::channel(false);
+        let export = tokio::spawn({
+            let source = source.clone();
+            async move { source.export_analytics(&of, Arc::default(), stop, take).await }
+        });
+        taken.recv().await.expect("a batch");
+        let closed = tokio::time::timeout(Duration::from_secs(2), source.close()).await;
+        assert!(closed.is_ok(), "the connection was given up");
+        assert_eq!(export.await.unwrap().unwrap_err().code, Code::Closed);
     }));
 }
 
