@@ -118,7 +118,7 @@ impl Digits {
         let mut digits = Self { bytes: [b'0'; 39], from: 39 };
         let mut high = value;
         // Division of 128 bits is slow and rarely needed.
-        while let Err(_) = u64::try_from(high) {
+        while u64::try_from(high).is_err() {
             digits.push((high % 10) as u8);
             high /= 10;
         }
