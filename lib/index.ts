@@ -177,6 +177,7 @@ export const getRateLimitKey: typeof Public.getRateLimitKey = address.getRateLim
 export const addRateLimitHeaders: typeof Public.addRateLimitHeaders = fields.addRateLimitHeaders;
 export const rateLimitResponse: typeof Public.rateLimitResponse = problem.rateLimitResponse;
 export const RedisRateLimiter: typeof Public.RedisRateLimiter = limiter.RedisRateLimiter;
-export const AnalyticsCacheV2: typeof Public.AnalyticsCacheV2 = Analytics as unknown as typeof Public.AnalyticsCacheV2;
+export const AnalyticsCacheV2: typeof Public.AnalyticsCacheV2 =
+  Analytics as unknown as typeof Public.AnalyticsCacheV2;
 export const calculateCacheHealth: typeof Public.calculateCacheHealth = score;
 export const Scope: typeof Public.Scope = scope.Scope as unknown as typeof Public.Scope;

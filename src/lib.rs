@@ -15,7 +15,8 @@ mod bridge;
 mod registry;
 mod runtime;
 
-// The system allocator of musl is slow under threads; the same one everywhere keeps figures comparable.
-#[cfg(not(target_env = "msvc"))]
+// The system allocator of musl is slow under threads. Elsewhere it is left: another one beside Node's costs every process
+// its first huge pages, 4 MB.
+#[cfg(target_env = "musl")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

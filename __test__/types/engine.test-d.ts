@@ -49,6 +49,7 @@ type Functions = {
         | 'getRateLimitKey'
         | 'addRateLimitHeaders'
         | 'rateLimitResponse'
+        | 'calculateCacheHealth'
       >]: (typeof cache)[Name];
 };
 // The service is an object: it cannot be told from a function by its name, and is compared below.
@@ -101,8 +102,6 @@ type NumberOptions =
   | 'cacheTtl'
   | 'cacheBatchSize'
   | 'cacheQueryTimeout'
-  | 'analyticsSchemas'
-  | 'analyticsMeasureColumns'
   | 'analyticsExportTimeout'
   | 'cacheDeadlineMs'
   | 'cacheConnectTimeoutMs'
@@ -128,6 +127,8 @@ type SwitchOptions =
 type ListOptions =
   | 'redisClusterNodes'
   | 'cacheSchemaAllow'
+  | 'analyticsSchemas'
+  | 'analyticsMeasureColumns'
   | 'jwtUserClaims'
   | 'rbacSuperAdminRoles'
   | 'rbacOrganizationAdminRoles';

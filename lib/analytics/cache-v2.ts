@@ -14,7 +14,8 @@ export class AnalyticsCacheV2 implements Public.AnalyticsCacheV2 {
   constructor(engine?: Public.Engine) {
     const given: unknown = engine;
     if (given !== undefined && !hasAnalytics(given)) {
-      const message = 'engine is not accepted: an engine made by createEngine() is expected, or none for the default one';
+      const message =
+        'engine is not accepted: an engine made by createEngine() is expected, or none for the default one';
       throw new InvalidArgumentError(message, { field: 'engine' });
     }
     this.#given = given;

@@ -32,8 +32,10 @@ export function metricsOf(stats: NamedStats): Public.DatasourceCacheMetrics {
 
 function warnings(stats: NamedStats): string[] {
   const all: string[] = [];
-  if (stats.state === 'unknown') all.push('the store does not answer, so nothing is known of this data source');
-  if (stats.state === 'quarantined') all.push('a generation held rows it should not; the source answers until the next warm');
+  if (stats.state === 'unknown')
+    all.push('the store does not answer, so nothing is known of this data source');
+  if (stats.state === 'quarantined')
+    all.push('a generation held rows it should not; the source answers until the next warm');
   if (stats.held !== null) all.push(`a generation waits for approval: ${stats.held.because.join('; ')}`);
   const hours = stats.ageSeconds === null ? 0 : stats.ageSeconds / 3_600;
   if (stats.isWarm && hours >= 6) all.push(`warmed ${hours.toFixed(1)} hours ago`);

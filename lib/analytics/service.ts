@@ -62,7 +62,11 @@ export class Analytics {
       });
     }
     if (all.length === 0) return [];
-    const reply = await this.#ask(all.map((filters) => filtersText(filters)), false, options);
+    const reply = await this.#ask(
+      all.map((filters) => filtersText(filters)),
+      false,
+      options,
+    );
     return answersOf(reply).map((answer) => rowsOf(answer) as Public.CacheEntry[]);
   }
 
@@ -103,7 +107,7 @@ export class Analytics {
     return this.#order('approve', id, options);
   }
 
-  async discard(id: number, options?: CallOptions): Promise<Public.AnalyticsPublication> {
+  async discard(id: number, options?: CallOptions): Promise<Public.AnalyticsDiscard> {
     return this.#order('discard', id, options);
   }
 

@@ -8,10 +8,9 @@ import { InvalidArgumentError } from '../errors.js';
 import type { NativeEngine } from '../native.js';
 
 /** As the native side tells it. */
-interface News {
+interface News extends Public.WarmProgress {
   readonly version: number;
   readonly ended: boolean;
-  readonly progress: Public.WarmProgress;
   /** Once it has ended. */
   readonly result: Public.WarmResult | null;
 }
@@ -45,9 +44,10 @@ async function follow(
   let seen = 0;
   for (;;) {
     const news = JSON.parse(await native.analyticsNews(job, seen)) as News;
-    if (news.version > seen) tell(onProgress, news.progress);
-    if (news.ended && news.result !== null) return news.result;
-    seen = news.version;
+    const { version, ended, result, ...progress } = news;
+    if (version > seen) tell(onProgress, progress);
+    if (ended && result !== null) return result;
+    seen = version;
   }
 }
 

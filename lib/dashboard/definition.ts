@@ -4,9 +4,9 @@
  * reaches a key as text, and a cache of one value for all takes none.
  */
 
-import { createHash } from 'node:crypto';
 import type * as Public from '../../index.js';
 import { text } from '../arguments.js';
+import { sha256 } from '../digest.js';
 import { InvalidArgumentError, ScopeError } from '../errors.js';
 import { Scope } from '../scope.js';
 
@@ -114,16 +114,12 @@ export function whose({ scoped }: Definition, given: unknown): Whose {
   }
   // A letter in front: no text can be taken for a scope.
   if (!(given instanceof Scope))
-    return { scopeKey: given as string, digest: digest(`t${text('scopeKey', given)}`) };
+    return { scopeKey: given as string, digest: sha256(`t${text('scopeKey', given)}`) };
   const { kind, practices, providers } = given;
   return {
     scopeKey: given as unknown as Public.Scope,
-    digest: digest(`s${JSON.stringify({ kind, practices, providers })}`),
+    digest: sha256(`s${JSON.stringify({ kind, practices, providers })}`),
   };
-}
-
-function digest(of: string): string {
-  return createHash('sha256').update(of).digest('base64url');
 }
 
 export function refused(field: string, why: string): InvalidArgumentError {

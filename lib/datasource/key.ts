@@ -5,7 +5,7 @@
  * with nobody who does not, provided that this is said: by `null`, or by a scope key.
  */
 
-import { createHash } from 'node:crypto';
+import { sha256 } from '../digest.js';
 import { InvalidArgumentError } from '../errors.js';
 import { canonical, isPlain } from './canonical.js';
 
@@ -42,7 +42,7 @@ export function dataSourceKey(
   const scope = scopeText(userOrganizations, scopeKey);
   return {
     dataSourceId: readId(given),
-    hash: createHash('sha256').update(`{"params":${written},"scope":${scope}}`).digest('base64url'),
+    hash: sha256(`{"params":${written},"scope":${scope}}`),
     endDate: own(given, 'end_date') ?? own(given, 'endDate'),
   };
 }

@@ -4,8 +4,8 @@
  * Invariant: a tag names one result: the millisecond in which it was made and its length, or a digest of it.
  */
 
-import { createHash } from 'node:crypto';
 import type * as Public from '../../index.js';
+import { sha256 } from '../digest.js';
 
 const TIMES = /^\{"cached_at":"([^"]{1,40})","expires_at":"([^"]{1,40})"/;
 
@@ -17,7 +17,8 @@ export function asResponse(
   const { json: body } = result;
   const [, cachedAt] = TIMES.exec(body.subarray(0, 120).toString('latin1')) ?? [];
   const at = cachedAt === undefined ? undefined : Date.parse(cachedAt);
-  const etag = `"${at === undefined ? digest(body) : `${at.toString(36)}-${body.length.toString(36)}`}"`;
+  // Without its times in front, which a property that looks like a number takes, it is named by all of it.
+  const etag = `"${at === undefined ? sha256(body) : `${at.toString(36)}-${body.length.toString(36)}`}"`;
   const headers = {
     'content-type': 'application/json',
     'cache-control': 'private, max-age=0, must-revalidate',
@@ -29,11 +30,6 @@ export function asResponse(
     return new Response(null, { status: 304, headers });
   // A Buffer may be a view of a larger piece of memory; Response takes exactly what it shows.
   return new Response(new Uint8Array(body.buffer as ArrayBuffer, body.byteOffset, body.length), { headers });
-}
-
-/** Of a result whose times do not come first, because it has a property that looks like a number. */
-function digest(body: Buffer): string {
-  return createHash('sha256').update(body).digest('base64url');
 }
 
 function status({ fromCache, stale }: Public.RawDataSourceResult, forced: boolean): string {

@@ -3,9 +3,9 @@
  * Invariant: what is asked for is checked before anything is charged, and every check is charged at most once.
  */
 
-import { createHash } from 'node:crypto';
 import type * as Public from '../../index.js';
 import { abortable, check, deadline, text } from '../arguments.js';
+import { sha256 } from '../digest.js';
 import { BcosCacheError, ConfigError, InvalidArgumentError } from '../errors.js';
 import type { Hot, InvalidationReply, LimitReply, NativeEngine } from '../native.js';
 import { getRateLimitKey, networkOf } from './address.js';
@@ -344,7 +344,7 @@ function whose(type: string, identifier: unknown): string {
   }
   if (type === ADDRESS) return networkOf(given) ?? given;
   if (given.length <= LONGEST_IDENTIFIER) return given;
-  return `sha256:${createHash('sha256').update(given).digest('base64url')}`;
+  return `sha256:${sha256(given)}`;
 }
 
 function name(type: unknown): string {

@@ -42,15 +42,15 @@ mod order;
 mod packed;
 mod pile;
 #[cfg(test)]
-mod properties;
+pub(crate) mod properties;
 mod query;
 mod refused;
 mod schema;
 mod scope;
 #[cfg(test)]
-mod sql;
+pub(crate) mod sql;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod wire;
 
 pub use accumulate::{Function, Metric};

@@ -201,6 +201,17 @@ impl Packed {
         );
     }
 
+    /// Something of each of them.
+    pub(super) fn map<T: Clone>(&self, mut of: impl FnMut(i128) -> T) -> Vec<T> {
+        let least = self.least;
+        // Not through `each`: without a row to look up, the loop is made of vector instructions.
+        with_distances!(
+            &self.distances,
+            list => list.iter().map(|distance| of(least.wrapping_add(distance.wide() as i128))).collect(),
+            if self.rows == 0 { Vec::new() } else { vec![of(least); self.rows] }
+        )
+    }
+
     /// Whether all of these adjacent ones are `value`.
     pub fn all_are(&self, rows: std::ops::Range<u32>, value: i128) -> bool {
         fn all<T: Unsigned>(list: &[T], distance: u128) -> bool {
@@ -355,6 +366,7 @@ mod tests {
             let mut read = Vec::new();
             packed.each(0..list.len() as u32, |value| read.push(value));
             prop_assert_eq!(&read, &list);
+            prop_assert_eq!(&packed.map(|value| value), &list);
             prop_assert!((0..list.len()).all(|row| packed.at(row) == list[row]));
             prop_assert_eq!(packed.least(), list.iter().min().copied().unwrap_or(0));
             prop_assert_eq!(packed.most(), list.iter().max().copied().unwrap_or(0));

@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn an_answer_beyond_the_bound_is_an_error_not_a_shorter_answer() {
         let mut pile = Pile::new(vec![Field { name: "c".to_owned(), kind: crate::analytics::Type::Bool }]);
-        pile.packed_bytes = limits::ANALYTICS_ANSWER_BYTES;
+        pile.packed_bytes = limits::ANALYTICS_ANSWER_BYTES + 1;
         let mut settled = Ok(());
         for _ in 0..limits::ANALYTICS_BATCH_ROWS {
             pile.columns()[0].boolean(true).unwrap();

@@ -13,18 +13,18 @@ use calendar::DAY_US;
 use cut::Bounds;
 use testing::Cell;
 
-pub(super) type Row = Vec<Cell>;
+pub(crate) type Row = Vec<Cell>;
 
 const SMALL: Bounds = Bounds { enough: 4, most: 16 };
 
 /// A random table.
-pub(super) struct Source {
-    pub(super) schema: Schema,
-    pub(super) rows: Vec<Row>,
+pub(crate) struct Source {
+    pub(crate) schema: Schema,
+    pub(crate) rows: Vec<Row>,
 }
 
 impl Source {
-    pub(super) fn random(rng: &mut fastrand::Rng) -> Self {
+    pub(crate) fn random(rng: &mut fastrand::Rng) -> Self {
         let mut columns: Vec<(Type, Option<usize>)> = Vec::new();
         let dates = [Type::Date, Type::Date, Type::Timestamp, Type::TimestampTz];
         let ids = [Type::Int, Type::BigInt];
@@ -73,7 +73,7 @@ impl Source {
     }
 
     /// Built from these rows in this order, in random batches.
-    pub(super) fn build(&self, rows: &[Row], rng: &mut fastrand::Rng) -> Built {
+    pub(crate) fn build(&self, rows: &[Row], rng: &mut fastrand::Rng) -> Built {
         let mut builder = Builder::cutting(self.schema.clone(), SMALL);
         let mut rest = rows;
         while !rest.is_empty() {
@@ -98,14 +98,14 @@ impl Source {
     }
 }
 
-pub(super) struct Built {
+pub(crate) struct Built {
     manifest: Manifest,
     made: Vec<Made>,
 }
 
 impl Built {
     /// As the other side of the store sees it.
-    pub(super) fn read(&self) -> (Manifest, Vec<Arc<Frame>>) {
+    pub(crate) fn read(&self) -> (Manifest, Vec<Arc<Frame>>) {
         let sealed = self.manifest.seal();
         let manifest = Manifest::open(&sealed, &Hash::of(&sealed)).unwrap();
         assert_eq!(manifest, self.manifest);
@@ -118,7 +118,7 @@ impl Built {
     }
 }
 
-pub(super) fn planned(plan: &Plan, frames: &[Arc<Frame>]) -> Vec<Arc<Frame>> {
+pub(crate) fn planned(plan: &Plan, frames: &[Arc<Frame>]) -> Vec<Arc<Frame>> {
     plan.parts.iter().map(|part| Arc::clone(&frames[part.frame])).collect()
 }
 
@@ -223,12 +223,12 @@ fn holds(operator: Operator, cell: &Cell, operands: &[Cell]) -> Option<bool> {
 
 // ---- Questions.
 
-pub(super) struct Asked {
-    pub(super) question: Question,
-    pub(super) scope: Scope,
-    pub(super) practices: Option<Vec<i64>>,
-    pub(super) providers: Option<Vec<i64>>,
-    pub(super) conditions: Vec<(usize, Operator, Vec<Cell>)>,
+pub(crate) struct Asked {
+    pub(crate) question: Question,
+    pub(crate) scope: Scope,
+    pub(crate) practices: Option<Vec<i64>>,
+    pub(crate) providers: Option<Vec<i64>>,
+    pub(crate) conditions: Vec<(usize, Operator, Vec<Cell>)>,
 }
 
 fn two(number: i64) -> String {
@@ -275,7 +275,7 @@ fn typed(kind: Type, cell: &Cell, rng: &mut fastrand::Rng) -> Option<Literal> {
 const PATTERNS: [&str; 9] = ["%", "a%", "%b", "_", "a_b", "%\\%", "under\\_%", "%a%b%", ""];
 
 impl Asked {
-    pub(super) fn random(source: &Source, rng: &mut fastrand::Rng) -> Self {
+    pub(crate) fn random(source: &Source, rng: &mut fastrand::Rng) -> Self {
         let schema = &source.schema;
         let roles = *schema.roles();
         let mut name = |role: Option<usize>| {
@@ -395,7 +395,7 @@ fn expected_rows(source: &Source, asked: &Asked) -> Vec<Row> {
     rows
 }
 
-pub(super) fn table_rows(table: &Table) -> Vec<Row> {
+pub(crate) fn table_rows(table: &Table) -> Vec<Row> {
     assert!(table.columns.iter().all(|(_, column)| column.rows() == table.rows));
     (0..table.rows)
         .map(|row| table.columns.iter().map(|(_, column)| testing::shown(column.value(row))).collect())
@@ -476,13 +476,13 @@ fn metric(function: Function, kind: Option<Type>, cells: &[&Cell]) -> Option<Cel
     })
 }
 
-pub(super) struct Summed {
-    pub(super) group_by: Vec<(usize, Option<Unit>)>,
-    pub(super) metrics: Vec<(Function, Option<usize>)>,
+pub(crate) struct Summed {
+    pub(crate) group_by: Vec<(usize, Option<Unit>)>,
+    pub(crate) metrics: Vec<(Function, Option<usize>)>,
 }
 
 impl Summed {
-    pub(super) fn random(source: &Source, rng: &mut fastrand::Rng) -> Self {
+    pub(crate) fn random(source: &Source, rng: &mut fastrand::Rng) -> Self {
         let fields = source.schema.fields();
         let any = |rng: &mut fastrand::Rng| rng.usize(..fields.len());
         let mut group_by = Vec::new();
@@ -542,7 +542,7 @@ impl Summed {
         Some(expected)
     }
 
-    pub(super) fn actual(
+    pub(crate) fn actual(
         &self,
         built: &Built,
         question: &Question,
@@ -564,7 +564,7 @@ impl Summed {
 
 // ---- The comparison.
 
-pub(super) fn schedules(divided_by: u64) -> u64 {
+pub(crate) fn schedules(divided_by: u64) -> u64 {
     let asked = std::env::var("BCOS_SCHEDULES").ok().and_then(|text| text.parse().ok());
     (asked.unwrap_or(10_000) / divided_by).max(1)
 }

@@ -75,6 +75,11 @@ impl Type {
         self.entry().2
     }
 
+    /// Its byte, in frames and in answers.
+    pub(super) fn byte(self) -> u8 {
+        self.entry().1
+    }
+
     fn entry(self) -> &'static (Type, u8, &'static str) {
         Self::ALL.iter().find(|(kind, ..)| *kind == self).expect("the table lists every type")
     }
@@ -97,7 +102,7 @@ impl Type {
     }
 
     pub(super) fn encode(self, out: &mut Vec<u8>) {
-        out.push(self.entry().1);
+        out.push(self.byte());
     }
 
     pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, Refused> {

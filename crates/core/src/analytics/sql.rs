@@ -24,7 +24,7 @@ fn plain(kind: Type, cell: &mut Cell) {
     }
 }
 
-fn sql_type(kind: Type) -> &'static str {
+pub(crate) fn sql_type(kind: Type) -> &'static str {
     if kind == Type::Float { "float8" } else { kind.name() }
 }
 
@@ -33,7 +33,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// A constant of that type.
-fn constant(kind: Type, cell: &Cell) -> String {
+pub(crate) fn constant(kind: Type, cell: &Cell) -> String {
     let text = match cell {
         Cell::Null => "NULL".to_owned(),
         Cell::Bool(value) => value.to_string(),

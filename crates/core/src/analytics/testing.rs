@@ -9,7 +9,7 @@ use crate::rbac::scope::Scopes;
 
 /// One value, equal only if it is shown the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Cell {
+pub(crate) enum Cell {
     Bool(bool),
     Int(i64),
     Float(u64),
@@ -18,7 +18,7 @@ pub(super) enum Cell {
     Null,
 }
 
-pub(super) const KINDS: [Type; 11] = [
+pub(crate) const KINDS: [Type; 11] = [
     Type::Int,
     Type::BigInt,
     Type::Float,
@@ -70,7 +70,7 @@ const DECIMALS: [&str; 12] = [
 ];
 
 /// A value of `kind`; now and then a repeated, an extreme or no value at all.
-pub(super) fn cell(kind: Type, rng: &mut fastrand::Rng) -> Cell {
+pub(crate) fn cell(kind: Type, rng: &mut fastrand::Rng) -> Cell {
     if rng.u8(..8) == 0 {
         return Cell::Null;
     }
@@ -98,12 +98,12 @@ pub(super) fn cell(kind: Type, rng: &mut fastrand::Rng) -> Cell {
     }
 }
 
-pub(super) fn cells(kind: Type, rows: usize, seed: u64) -> Vec<Cell> {
+pub(crate) fn cells(kind: Type, rows: usize, seed: u64) -> Vec<Cell> {
     let mut rng = fastrand::Rng::with_seed(seed);
     (0..rows).map(|_| cell(kind, &mut rng)).collect()
 }
 
-pub(super) fn push(collector: &mut Collector, kind: Type, cell: &Cell) {
+pub(crate) fn push(collector: &mut Collector, kind: Type, cell: &Cell) {
     match cell {
         Cell::Null => {
             collector.null();
@@ -119,7 +119,7 @@ pub(super) fn push(collector: &mut Collector, kind: Type, cell: &Cell) {
     .expect("a value of its type");
 }
 
-pub(super) fn column(kind: Type, cells: &[Cell]) -> Column {
+pub(crate) fn column(kind: Type, cells: &[Cell]) -> Column {
     let mut collector = Collector::new("c", kind);
     for cell in cells {
         push(&mut collector, kind, cell);
@@ -127,7 +127,7 @@ pub(super) fn column(kind: Type, cells: &[Cell]) -> Column {
     collector.finish().expect("values that fit")
 }
 
-pub(super) fn shown(value: Value<'_>) -> Cell {
+pub(crate) fn shown(value: Value<'_>) -> Cell {
     match value {
         Value::Null => Cell::Null,
         Value::Bool(value) => Cell::Bool(value),
@@ -138,12 +138,12 @@ pub(super) fn shown(value: Value<'_>) -> Cell {
     }
 }
 
-pub(super) fn read(column: &Column) -> Vec<Cell> {
+pub(crate) fn read(column: &Column) -> Vec<Cell> {
     (0..column.rows()).map(|row| shown(column.value(row))).collect()
 }
 
 /// Everything, narrowed to these.
-pub(super) fn visible(practices: Option<&[i64]>, providers: Option<&[i64]>) -> Visible {
+pub(crate) fn visible(practices: Option<&[i64]>, providers: Option<&[i64]>) -> Visible {
     let scope = Scopes::new(true, Vec::new(), None, std::iter::empty()).of("analytics:read");
     Visible::of(&scope, practices, providers)
 }

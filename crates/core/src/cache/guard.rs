@@ -234,7 +234,7 @@ impl Listener for Cache {
     fn message(&self, payload: &[u8]) {
         for line in payload.split(|byte| *byte == b'\n') {
             if let Some(key) = self.keys.parse(line) {
-                self.void_here(&key);
+                self.heard_void(&key);
             } else if let Some(key) = line.strip_prefix(&GIVEN_BACK[1..]).and_then(|key| self.keys.parse(key))
             {
                 self.limits.forget_denial(&key);

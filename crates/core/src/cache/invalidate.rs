@@ -101,7 +101,16 @@ impl Cache {
         Ok(Invalidation { acknowledged, queued: !acknowledged, removed: sent.removed })
     }
 
-    /// Forgets an entry in this process: what an announcement of another process asks for.
+    /// What an announcement asks for, which may be this process's own. Of tokens only revocations are kept near, and
+    /// those stay true.
+    pub(super) fn heard_void(&self, key: &Key) {
+        match key.namespace() {
+            Namespace::TokenBlacklist => self.flights.void(key),
+            _ => self.void_here(key),
+        }
+    }
+
+    /// Forgets an entry in this process.
     pub fn void_here(&self, key: &Key) {
         if key.namespace() == Namespace::RateLimit {
             return self.limits.changed_elsewhere(key);

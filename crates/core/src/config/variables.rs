@@ -92,7 +92,8 @@ pub const VARIABLES: &[Variable] = &[
     var("ANALYTICS_DATABASE_URL", "analyticsDatabaseUrl", Kind::Url(UrlForm::Database), None,
         "The Postgres of the analytics tables; unset means the one of DATABASE_URL."),
     var("DATABASE_POOL_MAX", "databasePoolMax", count(1, 1_000), Some("8"),
-        "Connections per pool and process."),
+        "Connections per process for everything but analytics tables; questions about those may use half as many \
+         beside them, and an export one."),
     var("DATABASE_PGBOUNCER", "databasePgbouncer", Kind::Bool, Some("false"),
         "Whether a transaction pooler stands in front: no named prepared statements, no startup \
          parameters."),

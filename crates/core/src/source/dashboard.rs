@@ -1,6 +1,8 @@
 //! Statements about the configured dashboard: the row of its materialized view, all of its queries at once, the
 //! refresh of the view, and how the view is.
 //!
+//! Views and queries only read, so that a connection that has ended meanwhile costs nobody the answer.
+//!
 //! Invariant: an answer is one row and one snapshot. A view with several rows for one caller is refused: the first of
 //! them would be somebody's, and nobody could say whose.
 
@@ -166,7 +168,8 @@ impl Source {
         statement: Statement,
         scope: Option<String>,
     ) -> Result<Result<Vec<PgRow>, Refusal>, Error> {
-        self.run(statement, |connection, query| {
+        self.read(statement, move |connection, query| {
+            let scope = scope.clone();
             Box::pin(async move {
                 let query = match scope {
                     Some(scope) => query.bind(scope),
@@ -182,7 +185,8 @@ impl Source {
     pub async fn dashboard_health(&self, dashboard: &DashboardSettings) -> Result<Json, Error> {
         let (schema, view) = (dashboard.schema.clone(), dashboard.view.clone());
         let row = self
-            .run(Statement::DashboardHealth, |connection, query| {
+            .read(Statement::DashboardHealth, move |connection, query| {
+                let (schema, view) = (schema.clone(), view.clone());
                 Box::pin(async move { query.bind(schema).bind(view).fetch_optional(connection).await })
             })
             .await?;
@@ -195,7 +199,7 @@ impl Source {
         let mut health = json!({ "exists": kind == "m", "populated": populated, "uniqueIndex": unique });
         if kind == "m" && populated {
             let age = self
-                .run(Statement::DashboardAge, |connection, query| {
+                .read(Statement::DashboardAge, |connection, query| {
                     Box::pin(async move { answered(query.fetch_one(connection).await) })
                 })
                 .await?;

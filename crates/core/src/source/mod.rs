@@ -56,7 +56,7 @@ pub struct Options {
     pub url: Option<String>,
     /// Analytics database; falls back to the first.
     pub analytics_url: Option<String>,
-    /// Connections of each pool.
+    /// Connections of the application's pool; half as many, and those of exports, are used for data sources.
     pub pool_max: u32,
     /// Behind a transaction pooler: no named prepared statements and no startup parameters.
     pub pooled: bool,
@@ -103,13 +103,19 @@ impl Source {
         telemetry: Arc<Telemetry>,
     ) -> Result<Self, Error> {
         let idle = Idle::new(clock.clone());
-        let reach = |url: &str, variable, idle| pool(&options, url, variable, idle);
-        let application =
-            options.url.as_deref().map(|url| reach(url, "DATABASE_URL", idle.clone())).transpose()?;
-        let analytics = match options.analytics_url.as_deref() {
-            Some(url) => Some(reach(url, "ANALYTICS_DATABASE_URL", Idle::new(clock.clone()))?),
-            None => application.clone(),
+        let reach = |url: &str, variable, most, idle| pool(&options, url, variable, most, idle);
+        let application = options
+            .url
+            .as_deref()
+            .map(|url| reach(url, "DATABASE_URL", options.pool_max, idle.clone()))
+            .transpose()?;
+        let (analytics, variable) = match &options.analytics_url {
+            Some(url) => (Some(url), "ANALYTICS_DATABASE_URL"),
+            None => (options.url.as_ref(), "DATABASE_URL"),
         };
+        let most = analytics::Lane::connections(&options);
+        let analytics =
+            analytics.map(|url| reach(url, variable, most, Idle::new(clock.clone()))).transpose()?;
         Ok(Self {
             application,
             analytics,
@@ -173,6 +179,7 @@ impl Source {
 
     /// Closes both pools.
     pub async fn close(&self) {
+        self.lane.close();
         for pool in [&self.application, &self.analytics].into_iter().flatten() {
             pool.close().await;
         }
@@ -330,7 +337,13 @@ fn kind(error: &sqlx::Error) -> String {
     }
 }
 
-fn pool(options: &Options, url: &str, variable: &'static str, idle: Arc<Idle>) -> Result<PgPool, Error> {
+fn pool(
+    options: &Options,
+    url: &str,
+    variable: &'static str,
+    most: u32,
+    idle: Arc<Idle>,
+) -> Result<PgPool, Error> {
     let mut connect = PgConnectOptions::from_str(url).map_err(|_| Error {
         code: Code::Config,
         message: format!("{variable} is not accepted: postgres://user:password@host:port/database").into(),
@@ -349,7 +362,7 @@ fn pool(options: &Options, url: &str, variable: &'static str, idle: Arc<Idle>) -
     };
     let deadline = Duration::from_millis(options.deadline_ms);
     let pool = PgPoolOptions::new()
-        .max_connections(options.pool_max)
+        .max_connections(most)
         .acquire_timeout(deadline)
         .idle_timeout(Duration::from_secs(300));
     Ok(idle.watch(pool).connect_lazy_with(connect))

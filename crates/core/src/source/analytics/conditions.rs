@@ -212,4 +212,4 @@ fn exact(kind: Type, value: &Decimal) -> (Kind, Vec<u8>) {
 
 #[cfg(test)]
 #[path = "conditions_tests.rs"]
-mod tests;
+pub(super) mod tests;

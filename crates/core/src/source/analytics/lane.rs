@@ -1,9 +1,10 @@
 //! The way of a statement to the analytics database: whether it may go, when its turn has come, in which transaction, on which
 //! thread.
 //!
-//! A question about a million rows may take a thousand times as long as the read of a user. Therefore it has a bulkhead of its
-//! own, at most half the pool's connections, which authorization never waits behind; a gate of its own where the database is
-//! another one; and a thread of its own, because reading a million values would keep everybody else's I/O waiting.
+//! A question about a million rows may take a thousand times as long as the read of a user. Therefore it has connections and a
+//! bulkhead of its own, also where the database is the application's: authorization never waits behind a chart. It has a gate
+//! of its own where the database is another one; and a thread of its own, because reading a million values would keep
+//! everybody else's I/O waiting.
 //!
 //! Invariant: every transaction here is read-only, is ended by the server when nobody waits for it any longer, and leaves a
 //! connection in the pool only if it ended well.
@@ -17,7 +18,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use sqlx::postgres::{PgConnection, PgPool};
 use sqlx::{AssertSqlSafe, Connection as _};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::analytics::Refused;
@@ -62,17 +63,35 @@ pub(in crate::source) struct Lane {
     questions: Arc<Semaphore>,
     waiting: AtomicUsize,
     exports: Arc<Semaphore>,
+    /// Set when the source closes: what runs would keep it open for minutes.
+    closed: watch::Sender<bool>,
 }
 
 impl Lane {
     pub(in crate::source) fn new(options: &Options) -> Self {
         Self {
             gate: options.analytics_url.is_some().then(Mutex::default),
-            questions: Arc::new(Semaphore::new((options.pool_max as usize / 2).max(1))),
+            questions: Arc::new(Semaphore::new(questions(options) as usize)),
             waiting: AtomicUsize::new(0),
             exports: Arc::new(Semaphore::new(limits::ANALYTICS_EXPORTS)),
+            closed: watch::Sender::new(false),
         }
     }
+
+    /// Connections that are used at most.
+    pub(in crate::source) fn connections(options: &Options) -> u32 {
+        questions(options) + limits::ANALYTICS_EXPORTS as u32
+    }
+
+    /// Ends whatever runs.
+    pub(in crate::source) fn close(&self) {
+        self.closed.send_replace(true);
+    }
+}
+
+/// Questions at a time: each may keep the database busy with a whole table.
+fn questions(options: &Options) -> u32 {
+    (options.pool_max / 2).max(1)
 }
 
 /// One transaction to be.
@@ -91,7 +110,8 @@ impl Source {
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut PgConnection) -> Working<'c, T> + Send + 'static,
     {
-        let within_ms = self.options.deadline_ms;
+        // A question waits for it, and for no longer.
+        let within_ms = self.options.analytics.query_ms;
         let failed =
             self.transact(Errand { statement, within_ms, export: false }, std::future::pending(), work).await;
         failed.map_err(|failed| self.analytics_error(failed))
@@ -113,7 +133,13 @@ impl Source {
             return Err(unavailable("the analytics database did not answer a moment ago").into());
         }
         let until = Instant::now() + Duration::from_millis(errand.within_ms);
-        let mut stop = Box::pin(stop);
+        let closed = told(self.lane.closed.subscribe());
+        let mut stop = Box::pin(async move {
+            tokio::select! {
+                () = stop => {}
+                () = closed => {}
+            }
+        });
         let permit = tokio::select! {
             permit = self.turn(&errand, until) => permit?,
             () = &mut stop => return Err(Failed::Stopped.into()),
@@ -181,7 +207,7 @@ impl Source {
                 )
             }
             Failure::Unknown(Failed::Refused(refused)) => refused.into(),
-            Failure::Unknown(Failed::Stopped) => Error::new(Code::Closed, "the export was stopped"),
+            Failure::Unknown(Failed::Stopped) => Error::new(Code::Closed, "it was stopped before its end"),
         }
     }
 
@@ -201,7 +227,13 @@ impl Source {
                 format!("the table {name} may not be read; grant SELECT on it and USAGE on its schema")
             }
             "42703" | "42804" | "42846" | "42883" => format!("the columns of {name} have changed; ask again"),
-            _ => return self.analytics_error(failure),
+            _ => {
+                // A value that does not fit its cast.
+                if code.starts_with("22") {
+                    self.forget_data_source(of.id);
+                }
+                return self.analytics_error(failure);
+            }
         };
         self.telemetry.source_errors.up();
         self.analytics_gate().lock().answered(self.clock.now_ms());
@@ -316,7 +348,7 @@ where
 }
 
 /// Ready when `stop` says so; never when nobody can say so any more.
-pub(super) async fn told(mut stop: tokio::sync::watch::Receiver<bool>) {
+pub(super) async fn told(mut stop: watch::Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {
         std::future::pending::<()>().await;
     }

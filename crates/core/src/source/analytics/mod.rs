@@ -17,6 +17,8 @@ mod describe;
 mod export;
 mod lane;
 mod parameter;
+#[cfg(test)]
+mod server_tests;
 mod texts;
 
 use std::collections::HashMap;
