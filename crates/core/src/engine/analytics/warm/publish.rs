@@ -146,7 +146,8 @@ impl Core {
             {
                 self.collect_later(source);
                 let rows = live.held.as_ref().map(|held| held.generation.rows);
-                return Ok(json!({ "discarded": true, "totalRows": rows }).to_string()).map(Outcome::Json);
+                let result = json!({ "discarded": true, "totalRows": rows });
+                return Ok(Outcome::Json(result.to_string()));
             }
         }
         Err(busy())
