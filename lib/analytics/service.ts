@@ -140,12 +140,17 @@ export class Analytics {
 
 export type NamedStats = Public.CacheStats & { readonly datasourceName: string };
 
-/** The filters with the caller's scope, which replaces any other. */
+/** The filters with the caller's scope. Another one beside it could only be a mistake: which of the two was meant? */
 function within(
   context: Public.UserContext,
   filters: Filters,
   options: Public.AnalyticsContextOptions | undefined,
 ): Filters {
+  if (typeof filters === 'object' && filters !== null && 'scope' in filters) {
+    const message =
+      'scope is not accepted: queryForContext takes the one of the context; call query with a scope of your own';
+    throw new InvalidArgumentError(message, { field: 'scope' });
+  }
   return { ...filters, scope: scopeOf(context, options?.permission) as unknown as Public.Scope };
 }
 
