@@ -162,11 +162,9 @@ async function keys(pattern = `${prefix}*`): Promise<string[]> {
   return [...found].toSorted();
 }
 
+const OWN = new RegExp(`:analytics_[a-z]+:${TABLE.dataSource}(:|$)`);
 /** Keys that belong to the data source. */
-const own = async () =>
-  (await keys()).filter(
-    (key) => key.includes(`ds:${TABLE.dataSource}:`) || key.includes(`{ds:${TABLE.dataSource}}`),
-  );
+const own = async () => (await keys()).filter((key) => OWN.test(key));
 
 /** Bytes stay bytes: values are copied and cut inside the server. */
 const script = (text: string, names: string[], ...values: (string | number)[]) =>
@@ -261,7 +259,7 @@ describe('a key of the data source', () => {
   it('after damage a warm mends everything that is needed', async () => {
     const warmer = open();
     await warm(warmer);
-    const frames = await keys(`${prefix}cache:ds:*`);
+    const frames = await keys(`${prefix}analytics_frame:*`);
     expect(frames.length).toBeGreaterThan(2);
     const random = new Random(SEED, 4);
     for (const [at, key] of frames.entries()) {
@@ -284,7 +282,7 @@ describe('a key of the data source', () => {
     const warmer = open();
     await warm(warmer);
     await setVersion(2);
-    const frames = await keys(`${prefix}cache:ds:*`);
+    const frames = await keys(`${prefix}analytics_frame:*`);
     for (const key of frames) {
       await server.command('DEL', key);
       await whole(open().cache, [1, 2]);
@@ -548,11 +546,13 @@ describe('invalidate and rollback', () => {
       await instance.cache.warmCache(table.dataSource, { force: true });
     }
     await warm(instance);
-    const others = (await keys()).filter((key) => !key.includes('ds:15:') && !key.includes('{ds:15}'));
+    const others = (await keys()).filter((key) => !OWN.test(key));
     await instance.cache.invalidate(TABLE.dataSource);
     await until('no key of the data source is left', async () => (await own()).length === 0);
     const left = await keys();
-    expect(others.filter((key) => /ds:(1|150)[:}]/.test(key) && !left.includes(key))).toEqual([]);
+    expect(
+      others.filter((key) => /:analytics_(live|index|frame):(1|150)(:|$)/.test(key) && !left.includes(key)),
+    ).toEqual([]);
     for (const table of [sibling, longer])
       expect(await instance.cache.isCacheWarm(table.dataSource)).toBe(true);
   });

@@ -54,11 +54,13 @@ async function usedMemory(server) {
 
 /** Keys of one side, their bytes by MEMORY USAGE, and how many of those are index. */
 const STORED = `local all, index, keys = 0, 0, redis.call('KEYS', ARGV[1] .. '*')
-local mark = ARGV[1] .. 'idx:'
+local marks = { ARGV[1] .. 'idx:', ARGV[1] .. 'analytics_index:' }
 for _, key in ipairs(keys) do
   local bytes = redis.call('MEMORY', 'USAGE', key, 'SAMPLES', 0)
   all = all + bytes
-  if string.sub(key, 1, #mark) == mark then index = index + bytes end
+  for _, mark in ipairs(marks) do
+    if string.sub(key, 1, #mark) == mark then index = index + bytes end
+  end
 end
 return { all, index, #keys }`;
 
@@ -127,7 +129,7 @@ export async function warmAgain(place, times) {
  */
 export async function swaps(place) {
   const { server, url } = place;
-  const ours = await slowest(server, () => warmInChild('ours', place), /:live$/);
+  const ours = await slowest(server, () => warmInChild('ours', place), /analytics_live:\d+$/);
   const index = new SeedIndex({
     host: server.host,
     port: server.port,

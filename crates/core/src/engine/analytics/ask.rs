@@ -19,6 +19,9 @@ use super::live::Seen;
 use super::read::Pin;
 use super::{Layer, Past};
 
+/// Looks at the pointers for one request: each but the first because a newer generation was published meanwhile.
+const LOOKS: usize = 4;
+
 /// How an answer is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnswerForm {
@@ -145,21 +148,25 @@ impl Core {
         for (_, one) in &hot.sources {
             seen.push(one.clone()?);
         }
-        match self.from_generations(hot, &seen, started).await {
-            // A frame may be gone because a newer generation is there.
-            Err(Stop::Past(Past::Hole)) => {
-                let mut again = Vec::with_capacity(seen.len());
-                for (source, _) in &hot.sources {
-                    again.push(self.look_live(*source).await?);
-                }
-                let number = |seen: &Seen| Some(seen.live.as_ref()?.served()?.number);
-                if again.iter().map(number).eq(seen.iter().map(number)) {
-                    return Err(Stop::Past(Past::Hole));
-                }
-                self.from_generations(hot, &again, started).await
+        for _ in 1..LOOKS {
+            let past = match self.from_generations(hot, &seen, started).await {
+                // A frame may be gone because a newer generation is there; or somebody else of this process saw the newer one
+                // while this reply was on its way. The source is no way out: it may be ahead of every generation, and the
+                // next answer would go back.
+                Err(Stop::Past(past @ (Past::Hole | Past::Older))) => past,
+                other => return other,
+            };
+            let mut again = Vec::with_capacity(seen.len());
+            for (source, _) in &hot.sources {
+                again.push(self.look_live(*source).await?);
             }
-            other => other,
+            let number = |seen: &Seen| Some(seen.live.as_ref()?.served()?.number);
+            if again.iter().map(number).eq(seen.iter().map(number)) {
+                return Err(Stop::Past(past));
+            }
+            seen = again;
         }
+        self.from_generations(hot, &seen, started).await
     }
 
     async fn from_generations(
