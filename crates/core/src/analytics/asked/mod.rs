@@ -113,6 +113,15 @@ impl Asked {
     pub fn visible(&self) -> &Visible {
         &self.visible
     }
+
+    /// The answer to somebody who may see nothing, when not even the table is known: no rows and, without its types, no
+    /// columns. `None`: there is a row, which has them.
+    pub fn of_nothing(&self) -> Option<Table> {
+        match &self.wanted {
+            Names::Groups { by, .. } if by.is_empty() => None,
+            _ => Some(Table { rows: 0, columns: Vec::new() }),
+        }
+    }
 }
 
 /// The scope of `lib/scope.ts`.

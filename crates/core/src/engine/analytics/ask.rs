@@ -8,7 +8,8 @@ use bytes::Bytes;
 
 use crate::analytics::answer::{self, Facts, Numbers};
 use crate::analytics::{
-    Asked, Frame, Manifest, Plan as FramePlan, Refused, Resolved, Table, Visible, Wanted, aggregate, rows,
+    Asked, Frame, Manifest, Plan as FramePlan, Refused, Resolved, Schema, Table, Visible, Wanted, aggregate,
+    rows,
 };
 use crate::base::error::{Code, Error};
 use crate::store::{Op, StoreResult};
@@ -179,27 +180,35 @@ impl Core {
         for ((source, _), seen) in hot.sources.iter().zip(seen) {
             pins.push(self.pin(*source, seen).await?);
         }
-        let one = |asked: &Asked| {
-            let pin = (*asked.visible() != Visible::NOTHING).then(|| hot.of(asked));
-            let (asked, pin, core) =
-                (asked.clone(), pin.map(|at| (pins[at].clone(), seen[at].clone())), self.clone());
-            async move {
-                match pin {
-                    None => core.nothing(&asked, started).await,
-                    Some((pin, seen)) => core.from_pin(&asked, pin, &seen, started).await,
-                }
+        let pins = &pins;
+        let all = hot.asked.iter().map(|asked| async move {
+            if *asked.visible() == Visible::NOTHING {
+                return self.nothing(asked, started).await;
             }
-        };
-        futures_util::future::try_join_all(hot.asked.iter().map(one)).await
+            let at = hot.of(asked);
+            self.from_pin(asked, &pins[at], &seen[at], hot.fallback, started).await
+        });
+        futures_util::future::try_join_all(all).await
     }
 
     /// One answer from one generation.
-    async fn from_pin(&self, asked: &Asked, pin: Pin, seen: &Seen, started: Started) -> Result<Answer, Stop> {
+    async fn from_pin(
+        &self,
+        asked: &Asked,
+        pin: &Pin,
+        seen: &Seen,
+        fallback: bool,
+        started: Started,
+    ) -> Result<Answer, Stop> {
         let source = asked.data_source();
         // The table may have got a column since: then the source knows.
-        let resolved = asked.resolve(pin.manifest.schema()).map_err(|_| Past::Schema)?;
-        let plan = pin.manifest.plan(&resolved.question).map_err(|_| Past::Schema)?;
-        let frames = self.frames(source, &pin, &plan).await?;
+        let unfit = |refused: Refused| match fallback {
+            true => Stop::Past(Past::Schema),
+            false => Stop::Failed(refused.into()),
+        };
+        let resolved = asked.resolve(pin.manifest.schema()).map_err(unfit)?;
+        let plan = pin.manifest.plan(&resolved.question).map_err(unfit)?;
+        let frames = self.frames(source, pin, &plan).await?;
         let (manifest, layer) = (pin.manifest.clone(), frames.layer);
         let computed =
             self.compute(plan.rows(), move || table(&manifest, &resolved, &plan, &frames.frames)).await;
@@ -220,14 +229,26 @@ impl Core {
         Ok((table, self.facts(layer, pin.number, None, started)))
     }
 
-    /// The answer of somebody who may see nothing.
+    /// The answer of somebody who may see nothing. Neither store nor source is asked for it, but for what the table looks
+    /// like, when a row without rows needs that and nobody has asked about it yet.
     async fn nothing(&self, asked: &Asked, started: Started) -> Result<Answer, Stop> {
-        // For the columns of the answer the table must be known, not its data.
-        let described = self.source.data_source(asked.data_source()).await.map_err(Stop::Failed)?;
-        let failed = |refused: Refused| Stop::Failed(refused.into());
-        let resolved = asked.resolve(&described.schema).map_err(failed)?;
-        let table = resolved.wanted.of_nothing(&described.schema).map_err(failed)?;
-        Ok((table, self.facts(answer::Layer::Near, 0, None, started)))
+        let facts = self.facts(answer::Layer::Near, 0, None, started);
+        let source = asked.data_source();
+        let schema = match (self.analytics.schemas.of(source), asked.of_nothing()) {
+            (Some(schema), _) => schema,
+            (None, Some(table)) => return Ok((table, facts)),
+            (None, None) => self.described(source).await.map_err(Stop::Failed)?,
+        };
+        let resolved = asked.resolve(&schema).map_err(|refused| Stop::Failed(refused.into()))?;
+        let table = resolved.wanted.of_nothing(&schema).map_err(|refused| Stop::Failed(refused.into()))?;
+        Ok((table, facts))
+    }
+
+    /// What the source says that the table looks like.
+    async fn described(&self, source: i64) -> Result<Arc<Schema>, Error> {
+        let described = self.source.data_source(source).await?;
+        self.analytics.schemas.keep(source, &described.schema);
+        Ok(Arc::new(described.schema.clone()))
     }
 
     /// All answers by the source.
@@ -257,6 +278,7 @@ impl Core {
                 continue;
             }
             let described = self.source.data_source(asked.data_source()).await?;
+            self.analytics.schemas.keep(asked.data_source(), &described.schema);
             let Resolved { question, wanted } = asked.resolve(&described.schema)?;
             let table = match wanted {
                 Wanted::Rows { columns } => {

@@ -29,7 +29,7 @@ use crate::analytics::Hash;
 use super::{Core, Outcome};
 use crate::base::error::Error;
 use figures::AllFigures;
-use near::{Blocks, Lives};
+use near::{Blocks, Lives, Schemas};
 use warm::Warms;
 
 pub use warm::AnalyticsWarmOrder;
@@ -111,6 +111,7 @@ const AT_ONCE: u64 = 4_096;
 pub(super) struct Analytics {
     blocks: Blocks,
     lives: Lives,
+    schemas: Schemas,
     figures: AllFigures,
     /// The highest generation that was served here, by data source.
     served: Mutex<HashMap<i64, u64>>,
@@ -127,6 +128,7 @@ impl Analytics {
         Self {
             blocks: Blocks::new(near_bytes),
             lives: Lives::default(),
+            schemas: Schemas::default(),
             figures: AllFigures::default(),
             served: Mutex::default(),
             turns: Default::default(),

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-use crate::analytics::{Frame, Hash, Live, Manifest};
+use crate::analytics::{Frame, Hash, Live, Manifest, Schema};
 
 /// What an entry costs beside its content.
 const OVERHEAD: u64 = 128;
@@ -80,8 +80,26 @@ impl Blocks {
 #[derive(Default)]
 pub(super) struct Lives(Mutex<HashMap<i64, (Bytes, Arc<Live>)>>);
 
-/// More data sources than an application has; beyond it pointers are parsed every time.
-const LIVES: usize = 4_096;
+/// More data sources than an application has; of those beyond it nothing is remembered.
+const SOURCES: usize = 4_096;
+
+/// What each table looked like when it was seen last: enough for answers without rows.
+#[derive(Default)]
+pub(super) struct Schemas(Mutex<HashMap<i64, Arc<Schema>>>);
+
+impl Schemas {
+    pub(super) fn of(&self, source: i64) -> Option<Arc<Schema>> {
+        self.0.lock().get(&source).cloned()
+    }
+
+    pub(super) fn keep(&self, source: i64, schema: &Schema) {
+        let mut schemas = self.0.lock();
+        let known = schemas.get(&source).is_some_and(|known| known.fingerprint() == schema.fingerprint());
+        if !known && (schemas.len() < SOURCES || schemas.contains_key(&source)) {
+            schemas.insert(source, Arc::new(schema.clone()));
+        }
+    }
+}
 
 impl Lives {
     /// What these bytes say; `None` when they cannot be read.
@@ -99,7 +117,7 @@ impl Lives {
             }
         };
         let mut lives = self.0.lock();
-        if lives.len() < LIVES || lives.contains_key(&source) {
+        if lives.len() < SOURCES || lives.contains_key(&source) {
             lives.insert(source, (bytes.clone(), live.clone()));
         }
         Some(live)

@@ -56,6 +56,7 @@ impl Core {
         let opened = self.compute(u64::MAX, move || Manifest::open(&bytes, &name)).await;
         let manifest = Arc::new(opened.map_err(|refused| corrupt(source, &refused))?);
         self.analytics.blocks.keep_manifest(name, &manifest);
+        self.analytics.schemas.keep(source, manifest.schema());
         Ok(Pin { number, manifest, layer: Layer::Store })
     }
 
