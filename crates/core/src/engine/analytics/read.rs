@@ -45,19 +45,23 @@ impl Core {
         let name = served.manifest().ok_or(Past::Hole)?;
         let number = served.number;
         if let Some(manifest) = self.analytics.blocks.manifest(&name) {
-            return Ok(Pin { number, manifest, layer: Layer::Near });
+            return Ok(self.pinned(source, number, manifest, Layer::Near));
         }
         let _turn = self.analytics.turn(&name).await;
         if let Some(manifest) = self.analytics.blocks.manifest(&name) {
-            return Ok(Pin { number, manifest, layer: Layer::Near });
+            return Ok(self.pinned(source, number, manifest, Layer::Near));
         }
         let key = self.cache.keys.block(Namespace::AnalyticsIndex, source, &name.to_string());
         let bytes = stored(self.cache.exec(vec![Op::Get(key)]).await.pop())?;
         let opened = self.compute(u64::MAX, move || Manifest::open(&bytes, &name)).await;
         let manifest = Arc::new(opened.map_err(|refused| corrupt(source, &refused))?);
         self.analytics.blocks.keep_manifest(name, &manifest);
+        Ok(self.pinned(source, number, manifest, Layer::Store))
+    }
+
+    fn pinned(&self, source: i64, number: u64, manifest: Arc<Manifest>, layer: Layer) -> Pin {
         self.analytics.schemas.keep(source, manifest.schema());
-        Ok(Pin { number, manifest, layer: Layer::Store })
+        Pin { number, manifest, layer }
     }
 
     /// All frames of the plan.
