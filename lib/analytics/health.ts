@@ -63,10 +63,17 @@ export function summaryOf(
   };
 }
 
+/** Its health now: a share of questions that nobody has asked yet does not count against it. */
+function present(stats: NamedStats): Public.DatasourceCacheMetrics['health'] {
+  const metrics = metricsOf(stats);
+  if (!stats.isWarm || stats.queries > 0) return metrics.health;
+  return calculateCacheHealth({ ...metrics, cacheHitRate: 100 }).health;
+}
+
 type Issue = Public.AnalyticsCacheHealth['issues'][number];
 
 export function healthOf(stats: readonly NamedStats[]): Public.AnalyticsCacheHealth {
-  const metrics = stats.map(metricsOf);
+  const metrics = stats.map((one) => ({ ...metricsOf(one), health: present(one) }));
   const issues = stats.flatMap((one, at) => issuesOf(one, metrics[at] as Public.DatasourceCacheMetrics));
   const errors = issues.filter((issue) => issue.severity === 'error').length;
   const healths = metrics.map((one) => one.health);
