@@ -3416,7 +3416,7 @@ export interface WarmResult {
   readonly holder?: { readonly instance: string; readonly pid: number; readonly since: string } | undefined;
   /**
    * Why the new generation is not served but waits for {@link AnalyticsCacheV2.approve} or {@link AnalyticsCacheV2.discard}:
-   * far fewer rows, a measure that is gone, dates that went back, sums that are not those of SQL.
+   * far fewer rows, a measure or frequency that is gone, a newest date that went back. What differs from SQL is an error.
    */
   readonly held?: readonly string[] | undefined;
   /** The table has other columns than the generation before. */
@@ -3610,10 +3610,16 @@ export class AnalyticsCacheV2 {
    * all of it is served at once, and the one of before is kept for {@link AnalyticsCacheV2.rollback}. What has not changed is
    * not written again.
    *
-   * One warm of a data source at a time over all processes: a second caller in this process shares the first, one in another
-   * resolves with `skipped: true`. A generation that does not look right is `held` and not served.
+   * One warm of a data source at a time over all processes: a second caller, in this process or another, resolves with
+   * `skipped: true` and who is at it. A generation that does not look right is `held` and not served.
    *
-   * @throws {StoreUnavailableError} `E_STORE_UNAVAILABLE` without a store. (S2)
+   * @throws {StoreUnavailableError} `E_STORE_UNAVAILABLE` without a store, or when it does not answer or takes no writes.
+   * @throws {SourceUnavailableError} `E_SOURCE_UNAVAILABLE` when the export fails.
+   * @throws {NotFoundError} `E_NOT_FOUND` for a data source that is not described.
+   * @throws {ConflictError} `E_CONFLICT` with reason `superseded`, when another warm began or the data source was invalidated.
+   * @throws {OverloadedError} `E_OVERLOADED` when too many data sources wait; with reason `store_memory` when the store has no
+   * room, `too_large` when the table does not fit into memory.
+   * @throws {InternalError} `E_INTERNAL` when what was built is not what SQL says of the same snapshot; never published. (S2)
    */
   warmCache(datasourceId: number, options?: WarmOptions | undefined): Promise<WarmResult>;
   /** The same as {@link AnalyticsCacheV2.warmCache}, which never stops readers. (S4) */

@@ -17,7 +17,8 @@ use crate::base::limits;
 use super::super::Source;
 use super::super::statements::Statement;
 use super::conditions::conditions;
-use super::lane::{Errand, Failed};
+use super::failed::Failed;
+use super::lane::Errand;
 use super::parameter::Parameter;
 use super::{DataSource, binary};
 

@@ -4,7 +4,7 @@
 
 use crate::analytics::{Collector, Decimal, Type};
 
-use super::lane::Failed;
+use super::failed::Failed;
 
 /// Puts a value into its column. The column says which type was asked for.
 pub(super) fn put(collector: &mut Collector, kind: Type, bytes: Option<&[u8]>) -> Result<(), Failed> {

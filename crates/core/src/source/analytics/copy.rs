@@ -7,7 +7,7 @@
 
 use crate::base::limits;
 
-use super::lane::Failed;
+use super::failed::Failed;
 
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 /// Signature, flags, length of what follows them.

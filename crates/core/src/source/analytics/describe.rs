@@ -17,7 +17,7 @@ use crate::config::is_identifier;
 
 use super::super::Source;
 use super::super::statements::{Names, Statement};
-use super::lane::Failed;
+use super::failed::Failed;
 use super::{DataSource, Rules, Slot, texts};
 
 /// Rows of the application's tables about one data source.

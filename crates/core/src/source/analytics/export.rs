@@ -21,7 +21,8 @@ use super::super::Source;
 use super::super::statements::Statement;
 use super::binary::{self, Number};
 use super::copy::{Copy, Tuple};
-use super::lane::{Errand, Failed, told};
+use super::failed::Failed;
+use super::lane::{Errand, told};
 use super::{DataSource, Export, Group, Progress, texts};
 
 /// How often the number of rows is told.

@@ -15,6 +15,7 @@ mod conditions;
 mod copy;
 mod describe;
 mod export;
+mod failed;
 mod lane;
 mod parameter;
 #[cfg(test)]

@@ -106,14 +106,18 @@ pub(super) struct Progress {
     pub(super) share: f64,
     pub(super) frames_written: u64,
     pub(super) frames_reused: u64,
+    /// Never goes back, whatever has to be done again.
+    percent: f64,
     /// Set at its end.
     ended: Option<Result<Value, Error>>,
 }
 
 impl Progress {
-    fn percent(&self) -> f64 {
+    fn count(&mut self) {
         let (before, own) = self.stage.span();
-        if self.ended.is_some() { 100.0 } else { before + own * self.share.clamp(0.0, 1.0) }
+        let percent = if self.ended.is_some() { 100.0 } else { before + own * self.share.clamp(0.0, 1.0) };
+        self.percent = self.percent.max(percent);
+        self.version += 1;
     }
 }
 
@@ -140,7 +144,7 @@ impl Job {
     pub(super) fn set(&self, change: impl FnOnce(&mut Progress)) {
         self.progress.send_modify(|progress| {
             change(progress);
-            progress.version += 1;
+            progress.count();
         });
     }
 
@@ -184,7 +188,7 @@ impl Job {
     /// As the TypeScript side follows it; the error that it ended with.
     pub(super) fn news(&self, now_ms: u64) -> Result<Value, Error> {
         let now = self.progress();
-        let percent = now.percent();
+        let percent = now.percent;
         let took_ms = now_ms.saturating_sub(self.started_ms) as f64;
         let left =
             (percent >= ETA_FROM).then(|| (took_ms * (100.0 - percent) / percent / 1_000.0).ceil() as u64);
@@ -362,9 +366,9 @@ mod tests {
         for stage in [Stage::Exporting, Stage::Building, Stage::Writing, Stage::Verifying, Stage::Publishing]
         {
             job.begin(stage);
-            for share in [0.0, 0.5, 1.0, 7.0] {
+            for share in [0.0, 0.5, 0.2, 1.0, 7.0] {
                 job.set(|progress| progress.share = share);
-                let percent = job.progress().percent();
+                let percent = job.progress().percent;
                 assert!(percent >= least && percent <= 100.0, "{stage:?} {share}");
                 least = percent;
             }

@@ -504,6 +504,22 @@ async fn a_pointer_does_not_end_while_its_successor_is_made() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_way_back_lives_as_long_as_the_pointer() {
+    let (world, core, rows) = warmed().await;
+    let hours = |hours: u64| world.clock.advance_ms(hours * 3_600_000);
+    hours(3);
+    rows.set(table(2));
+    warm(&core, &rows, true).await.expect("a warm");
+    // Longer than what was written for the first generation, which is the four hours of the usual pointer and one more.
+    hours(3);
+    told(core.roll_back_analytics(SOURCE).await);
+    hours(3);
+    assert_eq!(read(&world.engine().await).await, Ok(vec![1; 9_600]));
+    told(core.roll_back_analytics(SOURCE).await);
+    assert_eq!(read(&world.engine().await).await, Ok(vec![2; 9_600]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_operator_may_step_in_while_a_warm_runs() {
     let (world, core, rows) = warmed().await;
     rows.set(table(2));
