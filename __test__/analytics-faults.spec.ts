@@ -162,7 +162,7 @@ async function keys(pattern = `${prefix}*`): Promise<string[]> {
   return [...found].toSorted();
 }
 
-const OWN = new RegExp(`:analytics_[a-z]+:${TABLE.dataSource}(:|$)`);
+const OWN = new RegExp(`[:{]ds:${TABLE.dataSource}[:}]`);
 /** Keys that belong to the data source. */
 const own = async () => (await keys()).filter((key) => OWN.test(key));
 
@@ -259,17 +259,15 @@ describe('a key of the data source', () => {
   it('after damage a warm mends everything that is needed', async () => {
     const warmer = open();
     await warm(warmer);
-    const frames = await keys(`${prefix}analytics_frame:*`);
+    const frames = await keys(`${prefix}cache:ds:*`);
     expect(frames.length).toBeGreaterThan(2);
     const random = new Random(SEED, 4);
     for (const [at, key] of frames.entries()) {
       const names = Object.keys(DAMAGES);
       const damage = names[at % names.length] as string;
-      await (DAMAGES[damage] as (typeof DAMAGES)[string])(
-        key,
-        frames.find((other) => other !== key) as string,
-        random,
-      );
+      // The next one is still as it was; after the last frame comes a manifest.
+      const other = frames[at + 1] ?? (await keys(`${prefix}idx:ds:*`))[0];
+      await (DAMAGES[damage] as (typeof DAMAGES)[string])(key, other as string, random);
     }
     await warm(open());
     const reader = open();
@@ -282,7 +280,7 @@ describe('a key of the data source', () => {
     const warmer = open();
     await warm(warmer);
     await setVersion(2);
-    const frames = await keys(`${prefix}analytics_frame:*`);
+    const frames = await keys(`${prefix}cache:ds:*`);
     for (const key of frames) {
       await server.command('DEL', key);
       await whole(open().cache, [1, 2]);
@@ -547,12 +545,12 @@ describe('invalidate and rollback', () => {
     }
     await warm(instance);
     const others = (await keys()).filter((key) => !OWN.test(key));
+    // The pointer, the manifest and at least a frame of each.
+    expect(others.filter((key) => /[:{]ds:(1|150)[:}]/.test(key)).length).toBeGreaterThanOrEqual(6);
     await instance.cache.invalidate(TABLE.dataSource);
     await until('no key of the data source is left', async () => (await own()).length === 0);
     const left = await keys();
-    expect(
-      others.filter((key) => /:analytics_(live|index|frame):(1|150)(:|$)/.test(key) && !left.includes(key)),
-    ).toEqual([]);
+    expect(others.filter((key) => /[:{]ds:(1|150)[:}]/.test(key) && !left.includes(key))).toEqual([]);
     for (const table of [sibling, longer])
       expect(await instance.cache.isCacheWarm(table.dataSource)).toBe(true);
   });

@@ -211,8 +211,8 @@ describe('generations never mix', () => {
       } while (cursor !== '0');
       return [...found];
     };
-    const frames = () => keys(`*analytics_frame:${TABLE.dataSource}:*`);
-    const manifests = () => keys(`*analytics_index:${TABLE.dataSource}:*`);
+    const frames = () => keys(`*cache:ds:${TABLE.dataSource}:*`);
+    const manifests = () => keys(`*idx:ds:${TABLE.dataSource}:*`);
     const groups = MEASURES.length * FREQUENCIES.length;
     // Those who still read an older one are given a while.
     await until(

@@ -98,7 +98,7 @@ async function keys(pattern: string): Promise<string[]> {
 
 /** What the end of a lease does, without waiting for it. */
 async function endLease(): Promise<number> {
-  const locks = await keys(`*analytics_lock:${TABLE.dataSource}`);
+  const locks = await keys(`*lock:{ds:${TABLE.dataSource}}*`);
   for (const key of locks) await server.command('DEL', key);
   return locks.length;
 }
@@ -125,7 +125,7 @@ describe('who warms', () => {
       await setVersion(version + 1);
       const victim = await worker();
       const told = victim.ask(order).catch(() => undefined);
-      await sleep((tookMs * 1.2 * random.upTo(1_000)) / 1_000);
+      await sleep((tookMs * 2 * random.upTo(1_000)) / 1_000);
       await victim.kill();
       await told;
       outcomes.left += await endLease();
@@ -189,8 +189,8 @@ describe('who warms', () => {
 
   it('leaves nothing for good: what nobody names is collected', { timeout: 180_000 }, async () => {
     const all = async () => ({
-      manifests: (await keys(`*analytics_index:${TABLE.dataSource}:*`)).length,
-      frames: (await keys(`*analytics_frame:${TABLE.dataSource}:*`)).length,
+      manifests: (await keys(`*idx:ds:${TABLE.dataSource}:*`)).length,
+      frames: (await keys(`*cache:ds:${TABLE.dataSource}:*`)).length,
     });
     const last = await worker();
     await last.ask(order);
@@ -205,7 +205,7 @@ describe('who warms', () => {
       },
       90_000,
     );
-    for (const key of await keys(`*analytics_*:${TABLE.dataSource}*`))
+    for (const key of await keys(`*ds:${TABLE.dataSource}*`))
       expect([key, Number(await server.command('PTTL', key)) > 0]).toEqual([key, true]);
     expect(await served()).toBeGreaterThan(0);
     await last.kill();

@@ -54,13 +54,11 @@ async function usedMemory(server) {
 
 /** Keys of one side, their bytes by MEMORY USAGE, and how many of those are index. */
 const STORED = `local all, index, keys = 0, 0, redis.call('KEYS', ARGV[1] .. '*')
-local marks = { ARGV[1] .. 'idx:', ARGV[1] .. 'analytics_index:' }
+local mark = ARGV[1] .. 'idx:'
 for _, key in ipairs(keys) do
   local bytes = redis.call('MEMORY', 'USAGE', key, 'SAMPLES', 0)
   all = all + bytes
-  for _, mark in ipairs(marks) do
-    if string.sub(key, 1, #mark) == mark then index = index + bytes end
-  end
+  if string.sub(key, 1, #mark) == mark then index = index + bytes end
 end
 return { all, index, #keys }`;
 
@@ -129,7 +127,7 @@ export async function warmAgain(place, times) {
  */
 export async function swaps(place) {
   const { server, url } = place;
-  const ours = await slowest(server, () => warmInChild('ours', place), /analytics_live:\d+$/);
+  const ours = await slowest(server, () => warmInChild('ours', place), /:live$/);
   const index = new SeedIndex({
     host: server.host,
     port: server.port,

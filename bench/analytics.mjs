@@ -102,12 +102,12 @@ const queryTable = (title, rows, base, concurrency, note) => ({ title, rows, bas
 const goalTable = (goals) => ({
   title: 'Analytics index: targets',
   grid: {
-    head: ['', 'bcos-cache', 'peer', 'peer / ours', 'unit', 'target', 'met'],
+    head: ['', 'bcos-cache', 'peer', 'times better', 'unit', 'target', 'met'],
     lines: goals.map(({ what, ours, peer, unit, target, met }) => [
       what,
       ours,
       peer ?? '-',
-      peer === undefined ? '-' : peer / ours,
+      peer === undefined ? '-' : unit === 'calls/s' ? ours / peer : peer / ours,
       unit,
       target,
       met ? 'yes' : 'no',

@@ -20,6 +20,8 @@ pub(in crate::engine) struct Seen {
     bytes: Option<Bytes>,
     /// What they say; `None` = nothing, or nothing that can be read.
     pub(in crate::engine) live: Option<Arc<Live>>,
+    /// Something is there that is no string: it has no bytes to compare with and must go before a pointer can be put.
+    foreign: bool,
 }
 
 impl Core {
@@ -33,9 +35,9 @@ impl Core {
             Some(Ok(Reply::Bytes(None))) => Ok(Seen::default()),
             Some(Ok(Reply::Bytes(Some(bytes)))) => {
                 let live = self.analytics.lives.read(source, bytes);
-                Ok(Seen { bytes: Some(bytes.clone()), live })
+                Ok(Seen { bytes: Some(bytes.clone()), live, foreign: false })
             }
-            Some(Err(StoreError::WrongType)) => Ok(Seen::default()),
+            Some(Err(StoreError::WrongType)) => Ok(Seen { foreign: true, ..Seen::default() }),
             _ => Err(Past::StoreDown),
         }
     }
@@ -73,9 +75,13 @@ impl Core {
             None => Op::Add { key, value: value.clone(), ttl_ms },
             Some(expected) => Op::Swap { key, expected: expected.clone(), value: value.clone(), ttl_ms },
         };
-        match self.cache.exec(vec![op]).await.pop() {
+        // A pointer that somebody else has put there since goes as well: its warm loses its claim, and readers ask the source
+        // until this one has published.
+        let ops = if seen.foreign { vec![Op::Delete(self.live_key(source)), op] } else { vec![op] };
+        match self.cache.exec(ops).await.pop() {
             Some(Ok(Reply::Done(true))) => {
-                Ok(Some(Seen { live: self.analytics.lives.read(source, &value), bytes: Some(value) }))
+                let live = self.analytics.lives.read(source, &value);
+                Ok(Some(Seen { live, bytes: Some(value), foreign: false }))
             }
             Some(Ok(_)) => Ok(None),
             Some(Err(error)) => Err(error),

@@ -39,7 +39,11 @@ pub(super) struct Exported {
 impl Origin {
     pub(super) async fn table(&self, core: &Core, source: i64) -> Result<Table, Error> {
         match self {
-            Origin::Source => Ok(Table::Source(core.source.data_source(source).await?)),
+            Origin::Source => {
+                // A generation has the columns that the table has now, not those of a minute ago.
+                core.source.forget_data_source(source);
+                Ok(Table::Source(core.source.data_source(source).await?))
+            }
             #[cfg(test)]
             Origin::Rows(rows) => Ok(Table::Rows(rows.clone())),
         }
