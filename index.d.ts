@@ -444,12 +444,14 @@ export interface EngineOptions {
     | undefined;
 
   // Analytics and warming
-  /** `CACHE_TTL`, seconds, default 14400. Lifetime of analytics entries. (S2) */
+  /** `CACHE_TTL`, seconds, default 86400. How long a warmed data source is served: longer than the pause between two warms. (S2) */
   readonly cacheTtl?: number | undefined;
-  /** `CACHE_BATCH_SIZE`, rows, default 5000. Rows read per step of a warm. (S2) */
+  /** `CACHE_BATCH_SIZE`, rows, default 5000. Read and checked because applications set it; a warm streams, so it changes nothing. (S2) */
   readonly cacheBatchSize?: number | undefined;
   /** `CACHE_QUERY_TIMEOUT`, milliseconds, default 10000. Budget of one analytics query. (S2) */
   readonly cacheQueryTimeout?: number | undefined;
+  /** `ANALYTICS_NEAR_BYTES`, default 134217728 (128 MiB). Frames and manifests of warmed data sources in this process; 0 keeps none. */
+  readonly analyticsNearBytes?: number | undefined;
   /**
    * `ANALYTICS_SCHEMAS`, default: those of `cacheSchemaAllow`. Database schemas that tables of `chart_data_sources` may
    * lie in. A data source never names a table of the application itself, such as `users`.

@@ -109,6 +109,7 @@ type NumberOptions =
   | 'cacheFlightWaitMs'
   | 'cacheLeaseMs'
   | 'cacheNearBytes'
+  | 'analyticsNearBytes'
   | 'cacheEmbeddedBytes'
   | 'cacheBulkhead'
   | 'cacheBulkheadQueue'

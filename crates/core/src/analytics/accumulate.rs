@@ -236,18 +236,27 @@ impl<'a> Accumulator<'a> {
             Kept::Floats(sums) => {
                 sums.resize(all, (0.0, 0));
                 order.iter().try_for_each(|group| match sums[*group as usize] {
-                    (_, 0) => Ok(out.null()),
+                    (_, 0) => {
+                        out.null();
+                        Ok(())
+                    }
                     (sum, count) => out.float(if average { sum / count as f64 } else { sum }),
                 })
             }
             Kept::Best(best) => {
                 best.resize(all, Best::None);
                 order.iter().try_for_each(|group| match &best[*group as usize] {
-                    Best::None => Ok(out.null()),
+                    Best::None => {
+                        out.null();
+                        Ok(())
+                    }
                     Best::Int(value) => out.integer(*value),
                     Best::Float(value) => out.float(*value),
                     Best::Decimal(value) => out.decimal(*value),
-                    Best::Bytes(bytes) => Ok(out.bytes(bytes)),
+                    Best::Bytes(bytes) => {
+                        out.bytes(bytes);
+                        Ok(())
+                    }
                 })
             }
         };

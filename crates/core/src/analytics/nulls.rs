@@ -49,7 +49,7 @@ impl Nulls {
             0 => Ok(Self(None)),
             1 => {
                 let bits = reader.take(rows.div_ceil(8))?;
-                let beyond = if rows % 8 == 0 { 0 } else { 0xff << (rows % 8) };
+                let beyond = if rows.is_multiple_of(8) { 0 } else { 0xff << (rows % 8) };
                 if bits.iter().all(|byte| *byte == 0) || bits.last().is_some_and(|last| last & beyond != 0) {
                     return Err(Refused::Corrupt("nulls that cannot be"));
                 }

@@ -20,6 +20,9 @@ struct Lists {
     providers: Option<Vec<i64>>,
 }
 
+/// Ascending identifiers; `None` = any.
+type Ids<'a> = Option<&'a [i64]>;
+
 impl Visible {
     /// Not a single row.
     pub const NOTHING: Self = Self(None);
@@ -38,7 +41,7 @@ impl Visible {
     }
 
     /// Practices and providers to look for: a list, never empty, or any. `None` = nothing, and nobody is to be asked.
-    pub fn lists(&self) -> Option<(Option<&[i64]>, Option<&[i64]>)> {
+    pub fn lists(&self) -> Option<(Ids<'_>, Ids<'_>)> {
         self.0.as_ref().map(|lists| (lists.practices.as_deref(), lists.providers.as_deref()))
     }
 

@@ -115,7 +115,7 @@ pub const VARIABLES: &[Variable] = &[
     var("CACHE_TTL", "cacheTtl", Kind::Seconds(Bounds { min: 1, max: 30 * DAY_S }), Some("86400"),
         "How long a warmed data source is served; longer than the pause between two warms, or it is cold in between."),
     var("CACHE_BATCH_SIZE", "cacheBatchSize", count(1, 100_000), Some("5000"),
-        "How many rows warming reads at a time."),
+        "Read and checked because applications set it; a warm streams all rows of a table, so it changes nothing."),
     var("ANALYTICS_NEAR_BYTES", "analyticsNearBytes", bytes(0, 64 * GIB), Some("134217728"),
         "The memory budget of frames and manifests of warmed data sources in this process; 0 keeps none."),
     var("CACHE_QUERY_TIMEOUT", "cacheQueryTimeout", ms(1, 10 * MINUTE_MS), Some("10000"),

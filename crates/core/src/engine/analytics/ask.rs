@@ -123,10 +123,10 @@ impl Core {
         hot: AnalyticsHot,
         started: Started,
     ) -> Result<Outcome, Error> {
-        let answers = match self.from_index(&hot, started).await {
+        let answers = match self.index_answers(&hot, started).await {
             Ok(answers) => answers,
             Err(Stop::Failed(error)) => return Err(error),
-            Err(Stop::Past(past)) => self.from_source(&hot, past, started).await?,
+            Err(Stop::Past(past)) => self.source_answers(&hot, past, started).await?,
         };
         self.count_answers(&hot, &answers);
         let (form, numbers) = (hot.form, hot.numbers);
@@ -144,13 +144,17 @@ impl Core {
     }
 
     /// All answers from one generation of each data source.
-    async fn from_index(self: &Arc<Self>, hot: &AnalyticsHot, started: Started) -> Result<Vec<Answer>, Stop> {
+    async fn index_answers(
+        self: &Arc<Self>,
+        hot: &AnalyticsHot,
+        started: Started,
+    ) -> Result<Vec<Answer>, Stop> {
         let mut seen: Vec<Seen> = Vec::with_capacity(hot.sources.len());
         for (_, one) in &hot.sources {
             seen.push(one.clone()?);
         }
         for _ in 1..LOOKS {
-            let past = match self.from_generations(hot, &seen, started).await {
+            let past = match self.answers_of(hot, &seen, started).await {
                 // A frame may be gone because a newer generation is there; or somebody else of this process saw the newer one
                 // while this reply was on its way. The source is no way out: it may be ahead of every generation, and the
                 // next answer would go back.
@@ -167,10 +171,10 @@ impl Core {
             }
             seen = again;
         }
-        self.from_generations(hot, &seen, started).await
+        self.answers_of(hot, &seen, started).await
     }
 
-    async fn from_generations(
+    async fn answers_of(
         self: &Arc<Self>,
         hot: &AnalyticsHot,
         seen: &[Seen],
@@ -186,13 +190,13 @@ impl Core {
                 return self.nothing(asked, started).await;
             }
             let at = hot.of(asked);
-            self.from_pin(asked, &pins[at], &seen[at], hot.fallback, started).await
+            self.answer_of(asked, &pins[at], &seen[at], hot.fallback, started).await
         });
         futures_util::future::try_join_all(all).await
     }
 
     /// One answer from one generation.
-    async fn from_pin(
+    async fn answer_of(
         &self,
         asked: &Asked,
         pin: &Pin,
@@ -252,7 +256,7 @@ impl Core {
     }
 
     /// All answers by the source.
-    async fn from_source(
+    async fn source_answers(
         &self,
         hot: &AnalyticsHot,
         past: Past,
