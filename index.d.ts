@@ -3621,7 +3621,7 @@ export class AnalyticsCacheV2 {
    * @throws {ConflictError} `E_CONFLICT` with reason `superseded`, when another warm began or the data source was invalidated.
    * @throws {OverloadedError} `E_OVERLOADED` when too many data sources wait; with reason `store_memory` when the store has no
    * room, `too_large` when the table does not fit into memory.
-   * @throws {InternalError} `E_INTERNAL` when what was built is not what SQL says of the same snapshot; never published. (S2)
+   * @throws {BcosCacheError} `E_INTERNAL` when what was built is not what SQL says of the same snapshot; never published. (S2)
    */
   warmCache(datasourceId: number, options?: WarmOptions | undefined): Promise<WarmResult>;
   /** The same as {@link AnalyticsCacheV2.warmCache}, which never stops readers. (S4) */

@@ -53,6 +53,8 @@ pub(in crate::engine) struct AnalyticsHot {
     fallback: bool,
     /// Distinct data sources, and what the store says of each.
     sources: Vec<(i64, Result<Seen, Past>)>,
+    /// Of which of them the store is asked: each reply is of one of these.
+    sent: Vec<bool>,
     ops: usize,
 }
 
@@ -91,6 +93,7 @@ impl Core {
             Err(refused) => return Plan::failed(refused.into()),
         };
         let mut sources: Vec<(i64, Result<Seen, Past>)> = Vec::new();
+        let mut sent = Vec::new();
         let before = ops.len();
         for source in asked.iter().filter(|one| *one.visible() != Visible::NOTHING).map(Asked::data_source) {
             if sources.iter().any(|(known, _)| *known == source) {
@@ -99,21 +102,32 @@ impl Core {
             let key = self.live_key(source);
             // Marked as not there until a reply says otherwise.
             sources.push((source, Err(Past::StoreDown)));
-            if self.cache.usable(&key) {
+            sent.push(self.cache.usable(&key));
+            if sent.last() == Some(&true) {
                 ops.push(Op::Get(key));
             }
         }
         let (form, numbers, fallback) = (ask.form, ask.numbers, ask.fallback);
         let ops = ops.len() - before;
-        Plan::Hot(Hot::Analytics(Box::new(AnalyticsHot { asked, form, numbers, fallback, sources, ops })))
+        Plan::Hot(Hot::Analytics(Box::new(AnalyticsHot {
+            asked,
+            form,
+            numbers,
+            fallback,
+            sources,
+            sent,
+            ops,
+        })))
     }
 
     /// Takes the replies in; the rest needs a task.
     pub(in crate::engine) fn take_analytics(&self, hot: &mut AnalyticsHot, replies: &[StoreResult]) {
         let mut replies = replies.iter();
-        for (source, seen) in &mut hot.sources {
-            if self.cache.usable(&self.live_key(*source)) && hot.ops > 0 {
-                *seen = self.seen(*source, replies.next());
+        for ((source, seen), _) in hot.sources.iter_mut().zip(&hot.sent).filter(|(_, sent)| **sent) {
+            // Taken although it may not count any more: the next one is of another data source.
+            let reply = replies.next();
+            if self.cache.usable(&self.live_key(*source)) {
+                *seen = self.seen(*source, reply);
             }
         }
     }

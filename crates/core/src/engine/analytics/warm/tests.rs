@@ -505,18 +505,70 @@ async fn a_pointer_does_not_end_while_its_successor_is_made() {
 
 #[tokio::test(start_paused = true)]
 async fn the_way_back_lives_as_long_as_the_pointer() {
-    let (world, core, rows) = warmed().await;
+    let world = World::with(64 * MB, json!({ "cacheTtl": 4 * 3_600 }));
+    let (core, rows) = (world.engine().await, Rows::new(table(1)));
+    warm(&core, &rows, true).await.expect("a warm");
     let hours = |hours: u64| world.clock.advance_ms(hours * 3_600_000);
     hours(3);
     rows.set(table(2));
     warm(&core, &rows, true).await.expect("a warm");
-    // Longer than what was written for the first generation, which is the four hours of the usual pointer and one more.
+    // What was written for the first generation would have ended after the four hours of its pointer and one more.
     hours(3);
     told(core.roll_back_analytics(SOURCE).await);
     hours(3);
     assert_eq!(read(&world.engine().await).await, Ok(vec![1; 9_600]));
     told(core.roll_back_analytics(SOURCE).await);
     assert_eq!(read(&world.engine().await).await, Ok(vec![2; 9_600]));
+}
+
+/// Whoever was asleep wrote frames that the next one, who warmed the same rows, found there and counted on.
+#[tokio::test(start_paused = true)]
+async fn whoever_wakes_up_takes_nothing_away_from_others() {
+    let (mut n, mut woken) = (0, 0);
+    loop {
+        let (world, _, rows) = warmed().await;
+        rows.set(table(2));
+        let asleep = world.engine().await;
+        let (met, task, job) = run_into(&asleep, &rows, n, Fault::Delay(60_000)).await;
+        if !met {
+            break;
+        }
+        // Nor does it renew its lease.
+        sim(&asleep).script([Fault::Hang]);
+        ms(2 * limits::ANALYTICS_LOCK_MS).await;
+        let other = world.engine().await;
+        assert!(warm(&other, &rows, true).await.expect("a warm")["skipped"].is_null(), "at {n}");
+        ms(60_000).await;
+        if task.is_finished() {
+            woken += u64::from(end(&asleep, job).await.is_err());
+        }
+        task.abort();
+        assert_eq!(read(&world.engine().await).await, Ok(vec![2; 9_600]), "at {n}");
+        n += 1;
+    }
+    assert!(n > 8 && woken > 3, "{woken} of {n} woke up and were told");
+}
+
+/// A frame of what is served was evicted, and a warm wrote it again before it was stopped.
+#[tokio::test(start_paused = true)]
+async fn a_warm_that_fails_takes_nothing_away_that_is_named() {
+    let (world, _, rows) = warmed().await;
+    let (frames, _) = world.blocks().await;
+    let core = world.engine().await;
+    world.store.apply(&Op::Delete(core.cache.keys.block(Namespace::AnalyticsFrame, SOURCE, &frames[0])));
+    let mut n = 0;
+    loop {
+        let (met, task, job) = run_into(&core, &rows, n, Fault::Delay(100)).await;
+        assert!(met, "the frame was never written");
+        let there = world.blocks().await.0.len() == frames.len();
+        core.stop_analytics_warm(job);
+        task.await.expect("it ends");
+        if there {
+            break;
+        }
+        n += 1;
+    }
+    assert_eq!(read(&world.engine().await).await, Ok(vec![1; 9_600]));
 }
 
 #[tokio::test(start_paused = true)]
