@@ -172,6 +172,8 @@ pub const ANALYTICS_ANSWER_GROUPS: usize = 1_000_000;
 pub const ANALYTICS_DISTINCT: usize = 2_000_000;
 /// The most that a live pointer is: three generations and why one of them waits.
 pub const ANALYTICS_LIVE_BYTES: usize = 64 * 1024;
+/// How long a round trip with some hundred KB may take, in milliseconds, where a single entry has the store's own deadline.
+pub const LARGE_MS: u64 = 1_000;
 /// Frames that are asked for in one round trip: some hundred KB.
 pub const ANALYTICS_READ_FRAMES: usize = 64;
 /// Packed bytes of one answer of the source. An answer that does not fit is an error, never a shorter one.

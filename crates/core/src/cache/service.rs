@@ -249,6 +249,18 @@ impl Cache {
         replies
     }
 
+    /// The same with the time that large values need.
+    pub async fn exec_large(&self, ops: Vec<Op>) -> Replies {
+        if !self.available() {
+            return ops.iter().map(|_| Err(out_of_service())).collect();
+        }
+        self.telemetry.round_trips.up();
+        self.telemetry.commands.add(ops.len() as u64);
+        let replies = self.store.exec_within(ops, limits::LARGE_MS).await;
+        self.observe(&replies);
+        replies
+    }
+
     /// The next page of a walk over the keys of the store; `None` = it is over.
     pub async fn walk(&self, walk: &mut Walk) -> Result<Option<Vec<Bytes>>, StoreError> {
         if !self.available() {

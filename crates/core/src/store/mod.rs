@@ -174,6 +174,14 @@ impl Store {
         }
     }
 
+    /// The same with more time than one entry needs.
+    pub async fn exec_within(&self, ops: Vec<Op>, ms: u64) -> Replies {
+        match self {
+            Store::Valkey(store) => store.exec_within(ops, ms).await,
+            other => other.exec(ops).await,
+        }
+    }
+
     /// `valkey`, `embedded`, `none`.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -52,7 +52,7 @@ impl Core {
             return Ok(self.pinned(source, number, manifest, Layer::Near));
         }
         let key = self.cache.keys.block(Namespace::AnalyticsIndex, source, &name.to_string());
-        let bytes = stored(self.cache.exec(vec![Op::Get(key)]).await.pop())?;
+        let bytes = stored(self.cache.exec_large(vec![Op::Get(key)]).await.pop())?;
         let opened = self.compute(u64::MAX, move || Manifest::open(&bytes, &name)).await;
         let manifest = Arc::new(opened.map_err(|refused| corrupt(source, &refused))?);
         self.analytics.blocks.keep_manifest(name, &manifest);
@@ -89,7 +89,7 @@ impl Core {
             let op = |at: &usize| {
                 Op::Get(self.cache.keys.block(Namespace::AnalyticsFrame, source, &names[*at].to_string()))
             };
-            let replies = self.cache.exec(chunk.iter().map(op).collect()).await;
+            let replies = self.cache.exec_large(chunk.iter().map(op).collect()).await;
             self.take(source, unpacking.take(), &mut found).await?;
             let sealed =
                 chunk.iter().zip(replies).map(|(at, reply)| Ok((*at, names[*at], stored(Some(reply))?)));

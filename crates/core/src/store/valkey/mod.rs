@@ -73,7 +73,12 @@ impl Valkey {
 
     /// Runs `ops` in one round trip per node, redirections apart.
     pub async fn exec(&self, ops: Vec<Op>) -> Replies {
-        let until = Instant::now() + Duration::from_millis(self.options.deadline_ms);
+        self.exec_within(ops, self.options.deadline_ms).await
+    }
+
+    /// The same with more time, for what is large: never with less.
+    pub async fn exec_within(&self, ops: Vec<Op>, ms: u64) -> Replies {
+        let until = Instant::now() + Duration::from_millis(ms.max(self.options.deadline_ms));
         let mut replies: Vec<Option<super::StoreResult>> = ops.iter().map(|_| None).collect();
         let mut todo: Vec<Step> = (0..ops.len()).map(Step::first).collect();
         for _ in 0..=limits::REDIRECTS {

@@ -175,7 +175,7 @@ impl Core {
     pub(super) async fn exec_patiently(&self, ops: Vec<Op>) -> Result<Replies, Error> {
         let mut left_ms = limits::WARM_WAIT_MS;
         loop {
-            let replies = self.cache.exec(ops.clone()).await;
+            let replies = self.cache.exec_large(ops.clone()).await;
             let down = replies.iter().any(|reply| matches!(reply, Err(error) if error.opens_breaker()));
             if !down {
                 return Ok(replies);
