@@ -3,7 +3,7 @@
 //!
 //! Invariant: at most `BATCHES_IN_FLIGHT` round trips at once; the queue holds back the rest.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -97,24 +97,82 @@ async fn spin<T>(
 pub(super) async fn batch_of<T: Ticket>(core: Arc<Core>, batch: Vec<Job<T>>) {
     let ready = core.cache.is_ready();
     core.fallback_share();
+    let full = evaluations_of_a_part(&batch);
     let mut settled = Vec::new();
-    let mut hot: Vec<(Hot, Job<T>)> = Vec::with_capacity(batch.len());
-    let mut ops = Vec::with_capacity(batch.len());
+    let mut sent = Vec::new();
+    let mut part = Part::with_capacity(batch.len());
     for job in batch {
         // Whoever has less time than the store may take, or must wait for the first connection, goes alone.
         if !ready || (1..=core.settings.store.deadline_ms).contains(&job.deadline_ms) {
             task(&core, None, job);
             continue;
         }
-        match core.plan(&job.request, &mut ops, job.started) {
+        match core.plan(&job.request, &mut part.ops, job.started) {
             Plan::Now(outcome) => settled.push((job.ticket, outcome)),
-            Plan::Hot(read) => hot.push((read, job)),
+            Plan::Hot(read) => part.hot.push((read, job)),
             Plan::Task => task(&core, None, job),
+        }
+        if part.evaluations(full) >= full {
+            let rest = Part::with_capacity(full);
+            sent.push(tokio::spawn(travel(core.clone(), std::mem::replace(&mut part, rest))));
+            // It leaves now, so that the server is at work while the next one is planned.
+            tokio::task::yield_now().await;
         }
     }
     if !settled.is_empty() {
         settle(&core, settled);
     }
+    travel(core, part).await;
+    for part in sent {
+        // What became of it is told to its callers.
+        let _ = part.await;
+    }
+}
+
+/// Requests of a batch that travel together.
+struct Part<T> {
+    hot: Vec<(Hot, Job<T>)>,
+    ops: Vec<Op>,
+    /// Limits to be evaluated, each once, of the operations that were looked at.
+    limits: HashSet<u32, ahash::RandomState>,
+    looked_at: usize,
+}
+
+impl<T> Part<T> {
+    fn with_capacity(requests: usize) -> Self {
+        let (hot, ops) = (Vec::with_capacity(requests), Vec::with_capacity(requests));
+        Self { hot, ops, limits: HashSet::default(), looked_at: 0 }
+    }
+
+    /// How many limits are to be evaluated; 0 when there is no number that matters.
+    fn evaluations(&mut self, full: usize) -> usize {
+        if full == usize::MAX {
+            return 0;
+        }
+        for op in &self.ops[self.looked_at..] {
+            if let Op::Limit { key, .. } = op {
+                self.limits.insert(key.fingerprint());
+            }
+        }
+        self.looked_at = self.ops.len();
+        self.limits.len()
+    }
+}
+
+/// How many limits a part of this batch has before the next one begins: no more than one script evaluates, and all of
+/// them about the same. In one go the server would be idle while this process is at work, and the other way round.
+fn evaluations_of_a_part<T>(batch: &[Job<T>]) -> usize {
+    let checks = batch.iter().filter(|job| matches!(job.request, Request::Limit { .. } | Request::Authorize(_)));
+    let checks = checks.count();
+    match checks.div_ceil(limits::LIMITS_EACH) {
+        0 | 1 => usize::MAX,
+        parts => checks.div_ceil(parts),
+    }
+}
+
+/// Asks what these requests need and settles those that can be settled.
+async fn travel<T: Ticket>(core: Arc<Core>, part: Part<T>) {
+    let Part { hot, ops, .. } = part;
     if hot.is_empty() {
         return;
     }
