@@ -18,8 +18,8 @@ use super::layout::{
 };
 use super::{Action, Applied, Change, Evaluation, Limit, Run, merge};
 
-/// A ring of fewer slots is not worth making smaller.
-const SMALL: usize = 32;
+/// So many stamps are written anew every time, without room for more: one command instead of three, and no byte too many.
+const SMALL: usize = 128;
 
 /// Stored bytes, looked at from one moment.
 struct Ring<'a> {
@@ -81,7 +81,10 @@ impl<'a> Ring<'a> {
         let (head, size) = (u16_at(&bytes, 16), (bytes.len() - RING_HEADER) / STAMP);
         let edge = now.saturating_sub(limit.window_ms());
         let mut ring = Self { bytes, head, size, dead: 0, now, edge, blocked, stored, healed };
-        ring.dead = search(size, |at| ring.slot(at) > edge);
+        // When the oldest counts, all of them do.
+        if size > 0 && ring.slot(0) <= edge {
+            ring.dead = search(size, |at| ring.slot(at) > edge);
+        }
         ring
     }
 
@@ -116,7 +119,7 @@ impl<'a> Ring<'a> {
         let need = self.size - self.dead + total;
         let write = if total == 0 && !self.healed {
             Write::Nothing
-        } else if self.stored && total <= self.dead && (self.size <= SMALL || need * 4 >= self.size) {
+        } else if self.stored && total <= self.dead && need > SMALL && need * 4 >= self.size {
             Write::InPlace(total)
         } else {
             let mut stamps = self.counted();
@@ -164,10 +167,11 @@ impl<'a> Ring<'a> {
         stamps.or_else(|| self.healed.then(|| self.counted()))
     }
 
-    /// The bytes for these stamps: some room in front, all of it zero.
+    /// The bytes for these stamps: before many of them some room, all of it zero.
     fn bytes_of(&self, stamps: &[u8], limit: &Limit) -> Vec<u8> {
         let need = stamps.len() / STAMP;
-        let size = need.max((limit.most() as usize).min(need + need / 4 + 1));
+        let roomy = need + need / 4 + 1;
+        let size = if need > SMALL { need.max(roomy.min(limit.most() as usize)) } else { need };
         let mut bytes = Vec::with_capacity(RING_HEADER + size * STAMP);
         bytes.extend_from_slice(RING);
         bytes.extend_from_slice(&packed(self.now));
