@@ -15,6 +15,7 @@ use crate::store::{Op, Reply};
 use super::fallbacks::Past;
 use super::gather::Want;
 use super::hot::{Hot, OneHot, Plan, Read};
+use super::ratelimits::limits_outcome;
 use super::{Core, Outcome, Request, Started};
 
 impl Core {
@@ -76,6 +77,7 @@ impl Core {
             | Request::RolePermissions { .. }
             | Request::Authorize(_)
             | Request::Limit { .. }
+            | Request::Limits { .. }
             | Request::CachedValue { .. }
             | Request::BeginValue { .. }
             | Request::BeginResult { .. }
@@ -107,7 +109,7 @@ impl Core {
             Hot::One(hot) => *hot,
             Hot::Context(hot) => return self.cold_context(*hot, started).await,
             Hot::Authorize(hot) => return self.cold_authorize(*hot, started).await,
-            Hot::Limits(hot) => return Outcome::Limits(self.refund(*hot).await),
+            Hot::Limits(hot) => return limits_outcome(self.refund(*hot).await),
         };
         let OneHot { read, full, asked, changed, .. } = hot;
         let mut asked = asked.unwrap_or_else(|| self.cache.ask(read.subject()));

@@ -20,7 +20,7 @@ use crate::values::{self, ValueSubject};
 
 use super::authorize::AuthorizeHot;
 use super::contexts::ContextHot;
-use super::ratelimits::LimitsHot;
+use super::ratelimits::{LimitsHot, limits_outcome};
 use super::{Core, Outcome, Request, Started};
 
 /// What becomes of a request before the store is asked.
@@ -178,7 +178,10 @@ impl Core {
                     .unwrap_or_else(Plan::failed);
             }
             Request::Authorize(asked) => return self.plan_authorize(asked, ops, started),
-            Request::Limit { checks, charge } => {
+            Request::Limit { check, charge } => {
+                return self.plan_limits_alone(std::slice::from_ref(check), *charge, ops, started);
+            }
+            Request::Limits { checks, charge } => {
                 return self.plan_limits_alone(checks, *charge, ops, started);
             }
             _ => return Plan::Task,
@@ -261,7 +264,7 @@ impl Core {
             Hot::One(hot) => hot,
             Hot::Context(hot) => return self.settle_context(hot, replies, started),
             Hot::Authorize(hot) => return self.settle_authorize(hot, replies, started),
-            Hot::Limits(hot) => return self.settle_limits(hot, replies, started).map(Outcome::Limits),
+            Hot::Limits(hot) => return self.settle_limits(hot, replies, started).map(limits_outcome),
         };
         let look = hot.look.take()?;
         let past = self.past_because(look.ops == 0, replies);

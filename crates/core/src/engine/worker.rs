@@ -162,8 +162,10 @@ impl<T> Part<T> {
 /// How many limits a part of this batch has before the next one begins: no more than one script evaluates, and all of
 /// them about the same. In one go the server would be idle while this process is at work, and the other way round.
 fn evaluations_of_a_part<T>(batch: &[Job<T>]) -> usize {
-    let checks = batch.iter().filter(|job| matches!(job.request, Request::Limit { .. } | Request::Authorize(_)));
-    let checks = checks.count();
+    let limited = |job: &&Job<T>| {
+        matches!(job.request, Request::Limit { .. } | Request::Limits { .. } | Request::Authorize(_))
+    };
+    let checks = batch.iter().filter(limited).count();
     match checks.div_ceil(limits::LIMITS_EACH) {
         0 | 1 => usize::MAX,
         parts => checks.div_ceil(parts),

@@ -20,6 +20,8 @@ use super::{Action, Applied, Change, Evaluation, Limit, Run, merge};
 
 /// So many stamps are written anew every time, without room for more: one command instead of three, and no byte too many.
 const SMALL: usize = 128;
+/// Stamps for which a growing ring takes memory at a time.
+const ROOM: usize = 8;
 
 /// Stored bytes, looked at from one moment.
 struct Ring<'a> {
@@ -184,6 +186,39 @@ impl<'a> Ring<'a> {
 
 pub(super) fn live(value: &[u8], limit: &Limit, now: u64) -> u64 {
     Ring::open(value, limit, now).live()
+}
+
+/// Admits `count` more where that is usual: a small ring of nothing but stamps, into which they fit. The same bytes as
+/// [`apply`] leaves, without another allocation. How much counts then; `None` = it is not usual, and nothing is done.
+pub(super) fn charge(value: &mut Vec<u8>, limit: &Limit, count: usize, now: u64) -> Option<u64> {
+    let most = SMALL.min(limit.most() as usize);
+    if value.is_empty() {
+        if count > most {
+            return None;
+        }
+        value.reserve_exact(RING_HEADER + count.max(ROOM) * STAMP);
+        value.extend_from_slice(RING);
+        value.extend_from_slice(&[0; RING_HEADER - RING.len()]);
+    }
+    let size = value.len().checked_sub(RING_HEADER)? / STAMP;
+    let clock = u48(value, 4);
+    if !value.starts_with(RING) || value[10..RING_HEADER] != [0; 8] || clock > now {
+        return None;
+    }
+    let stamp = |at: usize| u48(value, RING_HEADER + at * STAMP);
+    let edge = now.saturating_sub(limit.window_ms());
+    let dead = if size > 0 && stamp(0) <= edge { search(size, |at| stamp(at) > edge) } else { 0 };
+    let need = size - dead + count;
+    if need > most || (size > 0 && stamp(size - 1) > clock) {
+        return None;
+    }
+    value.drain(RING_HEADER..RING_HEADER + dead * STAMP);
+    value[4..10].copy_from_slice(&packed(now));
+    if value.capacity() - value.len() < count * STAMP {
+        value.reserve_exact(count.max(ROOM) * STAMP);
+    }
+    (0..count).for_each(|_| value.extend_from_slice(&packed(now)));
+    Some(need as u64)
 }
 
 pub(super) fn apply(value: &mut Vec<u8>, limit: &Limit, action: &Action, raw: u64) -> Applied {

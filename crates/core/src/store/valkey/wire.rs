@@ -340,9 +340,13 @@ fn checks_answered(ops: &[Op], steps: &[Step], group: &[usize], value: &Value) -
     let op = |place: &usize| &ops[steps[*place].op];
     if let Value::ServerError(error) = value {
         let apart = error.code() == "CROSSSLOT";
-        return group.iter().map(|place| if apart { Answer::Apart } else { refused(op(place), error) }).collect();
+        return group
+            .iter()
+            .map(|place| if apart { Answer::Apart } else { refused(op(place), error) })
+            .collect();
     }
-    let runs: Vec<&Run> = group.iter().filter_map(|place| each::check(op(place))).map(|(.., run)| run).collect();
+    let runs: Vec<&Run> =
+        group.iter().filter_map(|place| each::check(op(place))).map(|(.., run)| run).collect();
     match each::evaluations(value, runs.into_iter()) {
         Some(all) => all.into_iter().map(|one| Answer::Final(Ok(Reply::Limits(vec![one])))).collect(),
         None => group.iter().map(|_| Answer::Final(Err(nonsense()))).collect(),
