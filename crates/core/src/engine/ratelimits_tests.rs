@@ -105,12 +105,17 @@ impl Ticket for Noted {
 }
 
 #[tokio::test]
-async fn many_limits_travel_in_parts_and_a_few_in_one() {
+async fn a_large_batch_travels_in_halves_in_its_order() {
     let core = core().await;
-    const JOBS: usize = 2 * limits::LIMITS_EACH;
-    for (turn, (distinct, parts)) in
-        [(1, 1), (limits::LIMITS_EACH - 1, 1), (limits::LIMITS_EACH, 2), (JOBS, 2)].into_iter().enumerate()
-    {
+    const LARGE: usize = limits::BATCH_HALVED;
+    let cases = [
+        (LARGE - 1, 7, 1),
+        (LARGE, 1, 2),
+        (LARGE, 7, 2),
+        (LARGE, LARGE, 2),
+        (limits::BATCH_REQUESTS, 100, 2),
+    ];
+    for (turn, (jobs, distinct, parts)) in cases.into_iter().enumerate() {
         let groups = Groups::default();
         let job = |at: usize| {
             let identifier = format!("{turn} {}", at % distinct);
@@ -118,10 +123,12 @@ async fn many_limits_travel_in_parts_and_a_few_in_one() {
             let (request, started) = (Request::Limit { check, charge: true }, Started { us: 0, moment: 0 });
             Job { request, deadline_ms: 0, started, ticket: Noted(at, groups.clone()) }
         };
-        worker::batch_of(core.clone(), (0..JOBS).map(job).collect()).await;
+        worker::batch_of(core.clone(), (0..jobs).map(job).collect()).await;
         let groups = std::mem::take(&mut *groups.lock());
-        assert_eq!(groups.len(), parts, "{distinct} limits");
-        for (at, outcome) in groups.into_iter().flatten() {
+        assert_eq!(groups.len(), parts, "{jobs} checks of {distinct} limits");
+        let told: Vec<(usize, Outcome)> = groups.into_iter().flatten().collect();
+        assert_eq!(told.len(), jobs);
+        for (at, outcome) in told {
             let Outcome::Limit(Told::Store(answer)) = outcome else { panic!("{outcome:?}") };
             assert_eq!(answer.quota.remaining as usize, 1_000 - at / distinct - 1, "{at}: in their order");
         }

@@ -3,7 +3,7 @@
 //!
 //! Invariant: at most `BATCHES_IN_FLIGHT` round trips at once; the queue holds back the rest.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -97,7 +97,8 @@ async fn spin<T>(
 pub(super) async fn batch_of<T: Ticket>(core: Arc<Core>, batch: Vec<Job<T>>) {
     let ready = core.cache.is_ready();
     core.fallback_share();
-    let full = evaluations_of_a_part(&batch);
+    // In one go the server would be idle while this process is at work, and the other way round.
+    let full = if batch.len() < limits::BATCH_HALVED { usize::MAX } else { batch.len().div_ceil(2) };
     let mut settled = Vec::new();
     let mut sent = Vec::new();
     let mut part = Part::with_capacity(batch.len());
@@ -112,10 +113,10 @@ pub(super) async fn batch_of<T: Ticket>(core: Arc<Core>, batch: Vec<Job<T>>) {
             Plan::Hot(read) => part.hot.push((read, job)),
             Plan::Task => task(&core, None, job),
         }
-        if part.evaluations(full) >= full {
+        if part.hot.len() >= full {
             let rest = Part::with_capacity(full);
             sent.push(tokio::spawn(travel(core.clone(), std::mem::replace(&mut part, rest))));
-            // It leaves now, so that the server is at work while the next one is planned.
+            // It leaves now: the server is at work while the rest is planned.
             tokio::task::yield_now().await;
         }
     }
@@ -129,52 +130,21 @@ pub(super) async fn batch_of<T: Ticket>(core: Arc<Core>, batch: Vec<Job<T>>) {
     }
 }
 
-/// Requests of a batch that travel together.
+/// Requests of a batch that travel together, and what they ask the store.
 struct Part<T> {
     hot: Vec<(Hot, Job<T>)>,
     ops: Vec<Op>,
-    /// Limits to be evaluated, each once, of the operations that were looked at.
-    limits: HashSet<u32, ahash::RandomState>,
-    looked_at: usize,
 }
 
 impl<T> Part<T> {
     fn with_capacity(requests: usize) -> Self {
-        let (hot, ops) = (Vec::with_capacity(requests), Vec::with_capacity(requests));
-        Self { hot, ops, limits: HashSet::default(), looked_at: 0 }
-    }
-
-    /// How many limits are to be evaluated; 0 when there is no number that matters.
-    fn evaluations(&mut self, full: usize) -> usize {
-        if full == usize::MAX {
-            return 0;
-        }
-        for op in &self.ops[self.looked_at..] {
-            if let Op::Limit { key, .. } = op {
-                self.limits.insert(key.fingerprint());
-            }
-        }
-        self.looked_at = self.ops.len();
-        self.limits.len()
-    }
-}
-
-/// How many limits a part of this batch has before the next one begins: no more than one script evaluates, and all of
-/// them about the same. In one go the server would be idle while this process is at work, and the other way round.
-fn evaluations_of_a_part<T>(batch: &[Job<T>]) -> usize {
-    let limited = |job: &&Job<T>| {
-        matches!(job.request, Request::Limit { .. } | Request::Limits { .. } | Request::Authorize(_))
-    };
-    let checks = batch.iter().filter(limited).count();
-    match checks.div_ceil(limits::LIMITS_EACH) {
-        0 | 1 => usize::MAX,
-        parts => checks.div_ceil(parts),
+        Self { hot: Vec::with_capacity(requests), ops: Vec::with_capacity(requests) }
     }
 }
 
 /// Asks what these requests need and settles those that can be settled.
 async fn travel<T: Ticket>(core: Arc<Core>, part: Part<T>) {
-    let Part { hot, ops, .. } = part;
+    let Part { hot, ops } = part;
     if hot.is_empty() {
         return;
     }
@@ -192,7 +162,7 @@ async fn travel<T: Ticket>(core: Arc<Core>, part: Part<T>) {
     settle(&core, settled);
 }
 
-/// Asks every question once, however many requests of the batch have it: a role, the organizations and the
+/// Asks every question once, however many requests of a part have it: a role, the organizations and the
 /// epoch are those of many users. All of them began before it is sent. Checks of one limit are one evaluation, in
 /// the order in which they came, and each is told what it would have been told alone.
 async fn ask_once(core: &Core, ops: Vec<Op>) -> Replies {
