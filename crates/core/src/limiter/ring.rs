@@ -188,12 +188,13 @@ pub(super) fn live(value: &[u8], limit: &Limit, now: u64) -> u64 {
     Ring::open(value, limit, now).live()
 }
 
-/// Admits `count` more where that is usual: a small ring of nothing but stamps, into which they fit. The same bytes as
-/// [`apply`] leaves, without another allocation. How much counts then; `None` = it is not usual, and nothing is done.
+/// Admits `count` more where that is usual: nothing is blocked, they fit, and either the ring is small and in order or what
+/// is over makes room for them. The same bytes as [`apply`] leaves, without another allocation. How much counts then;
+/// `None` = it is not usual, and nothing is done.
 pub(super) fn charge(value: &mut Vec<u8>, limit: &Limit, count: usize, now: u64) -> Option<u64> {
-    let most = SMALL.min(limit.most() as usize);
+    let most = limit.most() as usize;
     if value.is_empty() {
-        if count > most {
+        if count > most.min(SMALL) {
             return None;
         }
         value.reserve_exact(RING_HEADER + count.max(ROOM) * STAMP);
@@ -201,15 +202,22 @@ pub(super) fn charge(value: &mut Vec<u8>, limit: &Limit, count: usize, now: u64)
         value.extend_from_slice(&[0; RING_HEADER - RING.len()]);
     }
     let size = value.len().checked_sub(RING_HEADER)? / STAMP;
-    let clock = u48(value, 4);
-    if !value.starts_with(RING) || value[10..RING_HEADER] != [0; 8] || clock > now {
+    let (clock, head) = (u48(value, 4), u16_at(value, 16));
+    if !value.starts_with(RING) || u48(value, 10) > 0 || clock > now || head >= size.max(1) {
         return None;
     }
-    let stamp = |at: usize| u48(value, RING_HEADER + at * STAMP);
+    let stamp = |at: usize| u48(value, RING_HEADER + (head + at) % size * STAMP);
     let edge = now.saturating_sub(limit.window_ms());
     let dead = if size > 0 && stamp(0) <= edge { search(size, |at| stamp(at) > edge) } else { 0 };
     let need = size - dead + count;
     if need > most || (size > 0 && stamp(size - 1) > clock) {
+        return None;
+    }
+    if need > SMALL {
+        let in_place = count <= dead && need * 4 >= size;
+        return in_place.then(|| overwrite(value, head, size, count, now)).map(|()| need as u64);
+    }
+    if head > 0 {
         return None;
     }
     value.drain(RING_HEADER..RING_HEADER + dead * STAMP);
