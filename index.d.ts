@@ -391,7 +391,10 @@ export interface EngineOptions {
   readonly databaseUrl?: string | undefined;
   /** `ANALYTICS_DATABASE_URL`. Default: `databaseUrl`. Never logged. */
   readonly analyticsDatabaseUrl?: string | undefined;
-  /** `DATABASE_POOL_MAX`. Most connections per pool. */
+  /**
+   * `DATABASE_POOL_MAX`, default 8. Connections per process for everything but analytics tables; questions about those may
+   * use half as many beside them, and an export one.
+   */
   readonly databasePoolMax?: number | undefined;
   /**
    * `DATABASE_PGBOUNCER`. `true` behind a transaction-mode pooler: no prepared statement is kept on a
@@ -441,12 +444,23 @@ export interface EngineOptions {
     | undefined;
 
   // Analytics and warming
-  /** `CACHE_TTL`, seconds, default 14400. Lifetime of analytics entries. (S2) */
+  /** `CACHE_TTL`, seconds, default 86400. How long a warmed data source is served: longer than the pause between two warms. (S2) */
   readonly cacheTtl?: number | undefined;
-  /** `CACHE_BATCH_SIZE`, rows, default 5000. Rows read per step of a warm. (S2) */
+  /** `CACHE_BATCH_SIZE`, rows, default 5000. Read and checked because applications set it; a warm streams, so it changes nothing. (S2) */
   readonly cacheBatchSize?: number | undefined;
   /** `CACHE_QUERY_TIMEOUT`, milliseconds, default 10000. Budget of one analytics query. (S2) */
   readonly cacheQueryTimeout?: number | undefined;
+  /** `ANALYTICS_NEAR_BYTES`, default 134217728 (128 MiB). Frames and manifests of warmed data sources in this process; 0 keeps none. */
+  readonly analyticsNearBytes?: number | undefined;
+  /**
+   * `ANALYTICS_SCHEMAS`, default: those of `cacheSchemaAllow`. Database schemas that tables of `chart_data_sources` may
+   * lie in. A data source never names a table of the application itself, such as `users`.
+   */
+  readonly analyticsSchemas?: readonly string[] | undefined;
+  /** `ANALYTICS_MEASURE_COLUMNS`, default `measure`. The first of these columns that a table has says what is measured. */
+  readonly analyticsMeasureColumns?: readonly string[] | undefined;
+  /** `ANALYTICS_EXPORT_TIMEOUT`, milliseconds, default 600000. Longest export of a data source by a warm. */
+  readonly analyticsExportTimeout?: number | undefined;
   /**
    * `CACHE_METRICS_ENABLED`. `false`: answers per tier and their latencies are not kept; in {@link getMetrics} they stay
    * 0, in {@link metricsText} they are absent. Everything else is counted all the same. (S2)
@@ -794,6 +808,11 @@ export interface Engine {
   warmCache(options?: WarmupOptions | undefined): Promise<WarmupStats>;
   /** See {@link recordCacheFallback}. */
   recordCacheFallback(operation: string, reason: string): void;
+
+  /** See {@link getAnalyticsCacheStats}. */
+  getAnalyticsCacheStats(options?: CallOptions | undefined): Promise<AnalyticsCacheStats>;
+  /** See {@link getAnalyticsCacheHealth}. */
+  getAnalyticsCacheHealth(options?: CallOptions | undefined): Promise<AnalyticsCacheHealth>;
   /** See {@link checkRateLimit}. */
   checkRateLimit(
     type: string,
@@ -3099,6 +3118,591 @@ export declare const CACHE_TTL: {
 
 /** The service of the default engine. (S5) */
 export declare const redisCacheService: RedisCacheService;
+
+// -----------------------------------------------------------------------------------------------------------
+// Analytics
+// -----------------------------------------------------------------------------------------------------------
+
+/**
+ * A value of a row.
+ *
+ * | column | value |
+ * | --- | --- |
+ * | int, float | number |
+ * | bigint | number; beyond 2^53 - 1 its digits as text |
+ * | numeric | the nearest number; with `numeric: 'string'` the text that Postgres shows, exactly |
+ * | text, uuid | text |
+ * | bool | boolean |
+ * | date | `YYYY-MM-DD`; `infinity`, `-infinity` |
+ * | timestamp, timestamptz | `YYYY-MM-DDTHH:MM:SS.mmmZ`, in UTC, cut to the millisecond; one without a zone as if it were UTC |
+ * | json | what it says; frozen, and shared by the rows that have the same |
+ *
+ * NULL is `null` everywhere. A type that is not listed is its text. In {@link AnalyticsCacheV2.queryJson} a float that is
+ * not a number or infinite is `null`, since JSON has none, and an exact number keeps all its digits.
+ */
+export type AnalyticsValue =
+  | string
+  | number
+  | boolean
+  | null
+  | readonly AnalyticsValue[]
+  | { readonly [name: string]: AnalyticsValue };
+
+/** A row, with the names of the table (snake_case). An ordinary object, yours to change. (S2) */
+export interface CacheEntry {
+  [column: string]: AnalyticsValue;
+}
+
+/**
+ * How a condition compares, with the meaning it has in SQL: `in` is `= ANY` (of an empty list, nothing), `not_in` is `<> ALL` (of
+ * an empty list, everything), `between` includes both ends, `like` knows `%`, `_` and `\` as escape. Texts compare by their
+ * bytes (`COLLATE "C"`), numbers by value, and **no comparison with NULL is true**: `neq` does not find a NULL either. (S2)
+ */
+export type AnalyticsOperator =
+  | 'eq'
+  | 'neq'
+  | 'gt'
+  | 'gte'
+  | 'lt'
+  | 'lte'
+  | 'in'
+  | 'not_in'
+  | 'like'
+  | 'between';
+
+/** One value of a condition. A `Date` is its moment, for a date column its day in UTC. Exact numbers may be text or bigint. */
+export type AnalyticsOperand = string | number | bigint | boolean | Date | null;
+
+/**
+ * A condition on any column of the table except json. The value must be one of the column's type: a number is not compared
+ * with a text. `in` and `not_in` take a list, `between` one of two. (S2)
+ */
+export type AdvancedFilter =
+  | {
+      readonly field: string;
+      readonly operator: Exclude<AnalyticsOperator, 'in' | 'not_in' | 'between'>;
+      readonly value: AnalyticsOperand;
+    }
+  | {
+      readonly field: string;
+      readonly operator: 'in' | 'not_in';
+      readonly value: readonly AnalyticsOperand[];
+    }
+  | {
+      readonly field: string;
+      readonly operator: 'between';
+      readonly value: readonly [AnalyticsOperand, AnalyticsOperand];
+    };
+
+/**
+ * Which rows. Everything that is given must be true of a row. What is left out does not filter; **an empty list has no
+ * rows**. An unknown property, column or operator is refused: ignoring a misspelt filter would show more than was meant. (S2)
+ */
+export interface AnalyticsFilters {
+  /** `chart_data_sources.data_source_id`. */
+  readonly datasourceId: number;
+  /** Only this measure. */
+  readonly measure?: string | undefined;
+  /** Only this frequency (`frequency`, `time_period`: the column flagged `is_time_period`). */
+  readonly frequency?: string | undefined;
+  /** Only these practices: at most 100,000 whole numbers. `[]`: no rows. A NULL is in no list. */
+  readonly practiceUids?: readonly (number | bigint)[] | undefined;
+  /** Only these providers, likewise. */
+  readonly providerUids?: readonly (number | bigint)[] | undefined;
+  /**
+   * The first day, as `YYYY-MM-DD` or a `Date` (its day in UTC), of the column flagged `is_date_field`; for timestamps it may be
+   * a moment. Rows without a date are not among them.
+   */
+  readonly startDate?: string | Date | undefined;
+  /** The last day, included. Of timestamps all of it, when it is given as `YYYY-MM-DD`. */
+  readonly endDate?: string | Date | undefined;
+  /** At most 64, all of which must be true; at most 100,000 values in all. */
+  readonly advancedFilters?: readonly AdvancedFilter[] | undefined;
+  /**
+   * What the caller may see: `scopeOf(context)`. Filters only make it smaller. **Left out, everything is shown**, so whoever
+   * answers a user passes it, or calls {@link AnalyticsCacheV2.queryForContext}. Given as `undefined` it is refused with
+   * `E_SCOPE`, and so is anything that `scopeOf` has not made.
+   */
+  readonly scope?: Scope;
+}
+
+/** Which rows, and which of their columns. (S2) */
+export interface CacheQueryFilters extends AnalyticsFilters {
+  /** In this order; default all, in the order of the table. */
+  readonly columns?: readonly string[] | undefined;
+}
+
+/** What `date_trunc` cuts to, in UTC. A week begins on Monday. */
+export type AnalyticsUnit = 'day' | 'week' | 'month' | 'quarter' | 'year';
+
+/** `count` without a column counts rows. `sum` and `avg` are for numbers, `min` and `max` not for boolean, uuid and json. */
+export type AnalyticsFunction = 'count' | 'distinct' | 'sum' | 'avg' | 'min' | 'max';
+
+/** One result of an aggregate. Exact columns are summed exactly, and averaged to the digits that Postgres gives. (here) */
+export interface AnalyticsMetric {
+  readonly function: AnalyticsFunction;
+  /** May be left out only for `count`. */
+  readonly column?: string | undefined;
+  /** Its name in the answer; default `sum_measure_value`, and `count` without a column. */
+  readonly as?: string | undefined;
+}
+
+/** Which rows, in which groups, and what of each. (here) */
+export interface AggregateQuestion extends AnalyticsFilters {
+  /**
+   * Columns, dates perhaps cut to a unit. Rows of the answer are ordered by them, NULL last and a group of its own. Left out
+   * or empty: one group of all rows, also when there are none.
+   */
+  readonly groupBy?:
+    | readonly (string | { readonly column: string; readonly unit?: AnalyticsUnit | undefined })[]
+    | undefined;
+  /** At most 64; `[]` asks for the groups alone. All names of an answer must differ. */
+  readonly metrics: readonly AnalyticsMetric[];
+  /** Cuts the dates and timestamps of `groupBy` that have no unit of their own. */
+  readonly dateTrunc?: AnalyticsUnit | undefined;
+}
+
+/** A group: the columns it was made by, then the metrics. `count`, `distinct` and sums of int are bigint, see there. */
+export type AggregateRow = CacheEntry;
+
+/** Options of a question. */
+export interface AnalyticsOptions extends CallOptions {
+  /**
+   * `string`: exact numbers as the text that Postgres shows, `"12.50"`. Default `number`: the nearest one.
+   */
+  readonly numeric?: 'number' | 'string' | undefined;
+}
+
+/** Options of {@link AnalyticsCacheV2.queryForContext}. */
+export interface AnalyticsContextOptions extends AnalyticsOptions {
+  /** As of {@link scopeOf}; default `analytics:read`. */
+  readonly permission?: string | undefined;
+}
+
+/** Options of {@link AnalyticsCacheV2.fetch}. */
+export interface FetchOptions extends AnalyticsOptions {
+  /**
+   * Who answers when the cache cannot. Default `source`. `none`: then it is `E_CONFLICT`, with the reason in `reason`.
+   */
+  readonly fallback?: 'source' | 'none' | undefined;
+}
+
+/**
+ * Why the source has answered.
+ *
+ * | reason | meaning |
+ * | --- | --- |
+ * | `cold` | nothing was warmed, or it has ended |
+ * | `held` | the only generation waits for approval |
+ * | `quarantined` | a generation held rows it should not, and is out of service until the next warm |
+ * | `hole` | a part of it is missing or unreadable in the store |
+ * | `older` | the store has an older generation than one that was served before |
+ * | `store_unavailable` | the store does not answer |
+ * | `beyond` | exact only in the database: a sum of more than 38 digits, for example |
+ * | `schema` | the table has other columns by now |
+ */
+export type AnalyticsFallbackReason =
+  | 'cold'
+  | 'held'
+  | 'quarantined'
+  | 'hole'
+  | 'older'
+  | 'store_unavailable'
+  | 'beyond'
+  | 'schema';
+
+/** Where an answer came from. */
+export interface AnalyticsFacts {
+  /** `false`: the source has answered. */
+  readonly cacheHit: boolean;
+  /** `near`: from the memory of this process. `store`: something of it had to be fetched from the store. */
+  readonly layer: 'near' | 'store' | 'source';
+  /** All rows are of this one. 0: of the source, or nobody was asked because nothing may be seen. */
+  readonly generation: number;
+  /** Milliseconds until the answer was complete in this process, waiting included. */
+  readonly queryTimeMs: number;
+  /** Why the source was asked. */
+  readonly reason?: AnalyticsFallbackReason | undefined;
+}
+
+/** Rows, and where they came from. (S2) */
+export interface AnalyticsAnswer extends AnalyticsFacts {
+  readonly rows: CacheEntry[];
+}
+
+interface AnalyticsColumnBase {
+  /** One bit per row, 1 = NULL: `(nulls[row >> 3] >> (row & 7)) & 1`. `null`: none is. */
+  readonly nulls: Uint8Array | null;
+  /** The value as a row has it; `undefined` beyond the rows. */
+  at(row: number): AnalyticsValue | undefined;
+}
+
+/**
+ * A column of an answer. What stands in the place of a NULL means nothing, except for codes.
+ *
+ * - `numbers`: timestamps are Unix milliseconds, infinite ones too.
+ * - `bigints`: a bigint column of which some value is beyond 2^53 - 1.
+ * - `booleans`: 0 and 1.
+ * - `codes`: places in `dictionary`, which ascends by bytes (dates by time) and holds what is used; that of a NULL is
+ *   `dictionary.length`. It is made when it is first read.
+ * - `texts`: exact numbers with `numeric: 'string'`, and timestamps of which one is beyond the year 287,396; `''` for a NULL.
+ */
+export type AnalyticsColumn = AnalyticsColumnBase &
+  (
+    | {
+        readonly kind: 'numbers';
+        readonly type: 'int' | 'bigint' | 'float' | 'numeric' | 'timestamp' | 'timestamptz';
+        readonly values: Int32Array | Float64Array;
+      }
+    | { readonly kind: 'bigints'; readonly type: 'bigint'; readonly values: BigInt64Array }
+    | { readonly kind: 'booleans'; readonly type: 'bool'; readonly values: Uint8Array }
+    | {
+        readonly kind: 'codes';
+        readonly type: 'text' | 'uuid' | 'date' | 'json';
+        readonly codes: Uint8Array | Uint16Array | Uint32Array;
+        readonly dictionary: readonly string[];
+      }
+    | {
+        readonly kind: 'texts';
+        readonly type: 'numeric' | 'timestamp' | 'timestamptz';
+        readonly values: readonly string[];
+      }
+  );
+
+/** Columns of some rows: typed arrays over the bytes of the answer, which are not copied. (here) */
+export interface AnalyticsColumns extends AnalyticsFacts {
+  readonly rowCount: number;
+  /** In the order they were asked for. */
+  readonly names: readonly string[];
+  /** By name. Without a prototype, so that a column may have any. */
+  readonly columns: { readonly [name: string]: AnalyticsColumn };
+}
+
+/** How far a warm is. */
+export interface WarmProgress {
+  readonly stage: 'waiting' | 'exporting' | 'building' | 'writing' | 'verifying' | 'publishing';
+  /** Rows read. */
+  readonly rows: number;
+  /** Rows there are: at first an estimate of the database. */
+  readonly totalRows: number;
+  /** 0 to 100, never going back. */
+  readonly percent: number;
+  /** `null` while it cannot be told. */
+  readonly etaSeconds: number | null;
+  readonly framesWritten: number;
+  readonly framesReused: number;
+}
+
+/** Options of {@link AnalyticsCacheV2.warmCache}. */
+export interface WarmOptions {
+  /** Warms although it was done lately. Default `false`. */
+  readonly force?: boolean | undefined;
+  /** Called now and then; what it throws is ignored. */
+  readonly onProgress?: ((progress: WarmProgress) => void) | undefined;
+  /** Ends it; nothing of it is published, and the promise rejects with `signal.reason`. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What a warm has done. The first three are those of S2; of a skipped one they are of the generation that is served. */
+export interface WarmResult {
+  /** Combinations of practice, provider, measure and frequency. */
+  readonly entriesCached: number;
+  readonly totalRows: number;
+  /** Milliseconds. */
+  readonly duration: number;
+  /** Nothing was done, see `reason`. */
+  readonly skipped?: true | undefined;
+  /** Of a skipped one. `running`: somebody else does it, see `holder`. `recent`: it was done just now. */
+  readonly reason?: 'running' | 'recent' | undefined;
+  /** Who warms. `since` is an ISO-8601 time. */
+  readonly holder?: { readonly instance: string; readonly pid: number; readonly since: string } | undefined;
+  /**
+   * Why the new generation is not served but waits for {@link AnalyticsCacheV2.approve} or {@link AnalyticsCacheV2.discard}:
+   * far fewer rows, a measure or frequency that is gone, a newest date that went back. What differs from SQL is an error.
+   */
+  readonly held?: readonly string[] | undefined;
+  /** The table has other columns than the generation before. */
+  readonly schemaChanged?: true | undefined;
+  /** The one that is served now; 0 = none. */
+  readonly generation: number;
+  readonly framesWritten: number;
+  /** Frames whose rows are as they were: not written again. */
+  readonly framesReused: number;
+  readonly bytesWritten: number;
+  /** The snapshot of the database that it shows. */
+  readonly snapshot?: string | undefined;
+}
+
+/** Which generation is served. */
+export interface AnalyticsPublication {
+  readonly generation: number;
+  readonly entriesCached: number;
+  readonly totalRows: number;
+  /** ISO-8601. */
+  readonly warmedAt: string;
+}
+
+/** What was given up. */
+export interface AnalyticsDiscard {
+  readonly discarded: true;
+  readonly totalRows: number;
+}
+
+/** What an invalidation has removed. `keysDeleted` and the two after it are those of S4. */
+export interface AnalyticsInvalidation extends InvalidationResult {
+  /** Frames. */
+  readonly keysDeleted: number;
+  /** Manifests. */
+  readonly indexesDeleted: number;
+  readonly memoryFreedMB: number;
+}
+
+/**
+ * Statistics of one data source. What is stored is told by the live pointer, nothing is scanned; what was asked is counted
+ * by this process since its start. What is not known is `null`, never zero. The first seven are those of S2.
+ */
+export interface CacheStats {
+  readonly datasourceId: number;
+  /** Combinations of practice, provider, measure and frequency. */
+  readonly totalEntries: number;
+  /** One manifest is the index of a generation. */
+  readonly indexCount: number;
+  /** Frames and manifests in the store, those of the previous generation included. */
+  readonly estimatedMemoryMB: number;
+  /** ISO-8601; `null`: never, or not any more. */
+  readonly lastWarmed: string | null;
+  /** A generation is served. */
+  readonly isWarm: boolean;
+  readonly version: 'v2';
+  /** `null` where only the id is known. */
+  readonly datasourceName: string | null;
+  /** `held`: the only generation waits for approval. `unknown`: the store does not answer. */
+  readonly state: 'live' | 'cold' | 'held' | 'quarantined' | 'unknown';
+  readonly ageSeconds: number | null;
+  readonly generation: number | null;
+  /** What {@link AnalyticsCacheV2.rollback} would serve. */
+  readonly previousGeneration: number | null;
+  /** A generation that waits for approval, and why. */
+  readonly held: { readonly rows: number; readonly because: readonly string[] } | null;
+  readonly rows: number;
+  readonly frames: number;
+  /** Bytes of the frames in the store. */
+  readonly dataBytes: number;
+  /** Bytes of the manifest in the store. */
+  readonly indexBytes: number;
+  /** Bytes of frames and manifests of all data sources in the memory of this process. */
+  readonly nearBytes: number;
+  readonly uniqueMeasures: number;
+  readonly uniquePractices: number;
+  readonly uniqueProviders: number;
+  /** At most 64. */
+  readonly uniqueFrequencies: readonly string[];
+  readonly warmDurationMs: number | null;
+  /** Questions that this process has answered. Those of a scope that sees nothing are not among them. */
+  readonly queries: number;
+  readonly nearHits: number;
+  readonly storeHits: number;
+  readonly sourceReads: number;
+  /** Why the source was asked, and how often. */
+  readonly sourceReasons: { readonly [Reason in AnalyticsFallbackReason]?: number | undefined };
+  /** 0 to 1; `null` before the first question. */
+  readonly hitRate: number | null;
+  readonly avgMs: number | null;
+  readonly p50Ms: number | null;
+  readonly p99Ms: number | null;
+}
+
+/** (S4) */
+export type DatasourceCacheHealth = 'excellent' | 'good' | 'degraded' | 'stale' | 'cold';
+
+/** What {@link calculateCacheHealth} looks at. */
+export interface CacheHealthInput {
+  /** `null`, `Infinity` and `NaN` count as too old. */
+  readonly ageMinutes: number | null;
+  /** Percent, 0 to 100; `null` scores nothing. */
+  readonly cacheHitRate: number | null;
+  readonly uniqueMeasures: number;
+  readonly uniquePractices: number;
+}
+
+/** One data source as an administrator reads it. `null` = not known: cold, or nobody has asked yet. (S4) */
+export interface DatasourceCacheMetrics extends CacheHealthInput {
+  readonly datasourceId: number;
+  readonly datasourceName: string;
+  readonly isWarm: boolean;
+  /** ISO-8601. */
+  readonly lastWarmed: string | null;
+  readonly totalEntries: number;
+  readonly indexCount: number;
+  readonly estimatedMemoryMB: number;
+  readonly uniqueProviders: number;
+  readonly uniqueFrequencies: string[];
+  /** Of this process. */
+  readonly avgQueryTimeMs: number | null;
+  /** Of this process. */
+  readonly totalQueries: number;
+  readonly health: DatasourceCacheHealth;
+  readonly warnings: string[];
+}
+
+/** All data sources in sum. (S4) */
+export interface AnalyticsCacheSummary {
+  readonly totalDatasources: number;
+  readonly warmDatasources: number;
+  readonly coldDatasources: number;
+  readonly totalCacheEntries: number;
+  readonly totalIndexes: number;
+  readonly totalMemoryMB: number;
+  /** Percent, over all questions of this process; `null` before the first. */
+  readonly overallCacheHitRate: number | null;
+}
+
+/** `GET /stats` of S4. */
+export interface AnalyticsCacheStats {
+  readonly summary: AnalyticsCacheSummary;
+  readonly datasources: DatasourceCacheMetrics[];
+}
+
+/** `GET /health` of S4. */
+export interface AnalyticsCacheHealth {
+  readonly overall: 'excellent' | 'good' | 'degraded' | 'critical';
+  readonly issues: {
+    readonly datasourceId: number;
+    readonly datasourceName: string;
+    readonly severity: 'warning' | 'error';
+    readonly issue: string;
+    readonly recommendation: string;
+  }[];
+  readonly recommendations: string[];
+}
+
+/**
+ * Tables of measures, answered from memory: a *data source* is warmed as a whole into immutable *frames* in the store, and every
+ * question about it is answered in Rust, filters and scopes included.
+ *
+ * ```ts
+ * const analytics = new AnalyticsCacheV2();
+ * await analytics.warmCache(1);
+ * const rows = await analytics.queryForContext(context, { datasourceId: 1, measure: 'Charges', frequency: 'Monthly' });
+ * const byMonth = await analytics.aggregate({
+ *   datasourceId: 1, measure: 'Charges', scope: scopeOf(context),
+ *   groupBy: ['date_index'], dateTrunc: 'month', metrics: [{ function: 'sum', column: 'measure_value' }],
+ * });
+ * ```
+ *
+ * - **The same answer with and without the cache.** Cold, held, damaged or out of reach, the source is asked the same question:
+ *   same rows, same order, same types. {@link AnalyticsCacheV2.fetch} tells.
+ * - **One generation per call**, of {@link AnalyticsCacheV2.batchQuery} one for all its questions, however many warms end
+ *   meanwhile. A part of an answer is never from elsewhere.
+ * - **A scope comes first**: it is applied before a frame is read, and every row is looked at again before it leaves.
+ * - **Order**: by date, practice, provider, then measure, frequency and all other columns; ascending, NULL last.
+ * - Every method rejects with `E_INVALID_ARGUMENT` for a question that is not understood, its `field` naming the place
+ *   (`advancedFilters[0].operator`), with `E_SCOPE` for a scope that `scopeOf` has not made, with `E_NOT_FOUND` for a data
+ *   source that does not exist or is not active, and, when the source has to answer and cannot, with `E_SOURCE_UNAVAILABLE`.
+ */
+export class AnalyticsCacheV2 {
+  /**
+   * @param engine whose store and source; default {@link getEngine}, which is not made before it is needed.
+   * @throws {InvalidArgumentError} `E_INVALID_ARGUMENT` for what {@link createEngine} has not made.
+   */
+  constructor(engine?: Engine | undefined);
+
+  /**
+   * Reads the whole table in one snapshot and makes it the next generation. Readers notice nothing until it is complete; then
+   * all of it is served at once, and the one of before is kept for {@link AnalyticsCacheV2.rollback}. What has not changed is
+   * not written again.
+   *
+   * One warm of a data source at a time over all processes: a second caller, in this process or another, resolves with
+   * `skipped: true` and who is at it. A generation that does not look right is `held` and not served.
+   *
+   * @throws {StoreUnavailableError} `E_STORE_UNAVAILABLE` without a store, or when it does not answer or takes no writes.
+   * @throws {SourceUnavailableError} `E_SOURCE_UNAVAILABLE` when the export fails.
+   * @throws {NotFoundError} `E_NOT_FOUND` for a data source that is not described.
+   * @throws {ConflictError} `E_CONFLICT` with reason `superseded`, when another warm began or the data source was invalidated.
+   * @throws {OverloadedError} `E_OVERLOADED` when too many data sources wait; with reason `store_memory` when the store has no
+   * room, `too_large` when the table does not fit into memory.
+   * @throws {BcosCacheError} `E_INTERNAL` when what was built is not what SQL says of the same snapshot; never published. (S2)
+   */
+  warmCache(datasourceId: number, options?: WarmOptions | undefined): Promise<WarmResult>;
+  /** The same as {@link AnalyticsCacheV2.warmCache}, which never stops readers. (S4) */
+  warmCacheConcurrent(datasourceId: number, options?: WarmOptions | undefined): Promise<WarmResult>;
+
+  /** Rows as objects. For wide answers the other forms are cheaper. (S2) */
+  query(filters: CacheQueryFilters, options?: AnalyticsOptions | undefined): Promise<CacheEntry[]>;
+  /**
+   * The rows that a caller may see: {@link AnalyticsCacheV2.query} with `scopeOf(context, permission)`.
+   * @throws {ScopeError} `E_SCOPE` for a context that this package has not handed out. (here)
+   */
+  queryForContext(
+    context: UserContext,
+    filters: CacheQueryFilters,
+    options?: AnalyticsContextOptions | undefined,
+  ): Promise<CacheEntry[]>;
+  /** Rows as typed arrays: nothing is made per row. (here) */
+  queryColumns(filters: CacheQueryFilters, options?: AnalyticsOptions | undefined): Promise<AnalyticsColumns>;
+  /** Rows as a JSON array, to be sent as it is: `new Response(buffer)`. (here) */
+  queryJson(filters: CacheQueryFilters, options?: AnalyticsOptions | undefined): Promise<Buffer>;
+  /** Groups of rows, as `SELECT ... GROUP BY` gives them. (here) */
+  aggregate(question: AggregateQuestion, options?: AnalyticsOptions | undefined): Promise<AggregateRow[]>;
+  /** Answers to all questions of a dashboard, in their order, each from the same generation of its data source. (here) */
+  batchQuery(
+    filters: readonly CacheQueryFilters[],
+    options?: AnalyticsOptions | undefined,
+  ): Promise<CacheEntry[][]>;
+  /**
+   * Rows, and where they came from.
+   * @throws {ConflictError} `E_CONFLICT` with `fallback: 'none'`, when the cache cannot answer; `reason` says why. (here)
+   */
+  fetch(filters: CacheQueryFilters, options?: FetchOptions | undefined): Promise<AnalyticsAnswer>;
+
+  /**
+   * Whether a generation is served.
+   * @throws {StoreUnavailableError} `E_STORE_UNAVAILABLE` when the store does not answer: that is not "cold". (S2)
+   */
+  isCacheWarm(datasourceId: number, options?: CallOptions | undefined): Promise<boolean>;
+  /** When it was made, ISO-8601; `null` when none is served. Rejects as {@link AnalyticsCacheV2.isCacheWarm} does. (S2) */
+  getLastWarmedTime(datasourceId: number, options?: CallOptions | undefined): Promise<string | null>;
+  /** (S2) */
+  getCacheStats(datasourceId: number, options?: CallOptions | undefined): Promise<CacheStats>;
+
+  /**
+   * Takes the data source out of the cache: from then on the source answers, and a warm that is running publishes nothing. When
+   * it resolves as `acknowledged` no process serves it any more, and nothing of it is left in the store, or will be
+   * shortly when another process was at work. (S2)
+   */
+  invalidate(datasourceId: number, options?: CallOptions | undefined): Promise<AnalyticsInvalidation>;
+  /**
+   * Serves the previous generation again, under a new number.
+   * @throws {NotFoundError} `E_NOT_FOUND` without one. `E_CONFLICT` when it is not whole in the store any more. (here)
+   */
+  rollback(datasourceId: number, options?: CallOptions | undefined): Promise<AnalyticsPublication>;
+  /**
+   * Serves the generation that was held.
+   * @throws {NotFoundError} `E_NOT_FOUND` without one. `E_CONFLICT` when it is not whole in the store any more. (here)
+   */
+  approve(datasourceId: number, options?: CallOptions | undefined): Promise<AnalyticsPublication>;
+  /**
+   * Gives the generation up that was held.
+   * @throws {NotFoundError} `E_NOT_FOUND` without one. (here)
+   */
+  discard(datasourceId: number, options?: CallOptions | undefined): Promise<AnalyticsDiscard>;
+}
+
+/** Statistics of all active data sources, with their health. (S4) */
+export function getAnalyticsCacheStats(options?: CallOptions | undefined): Promise<AnalyticsCacheStats>;
+
+/** What is wrong with them, and what to do. (S4) */
+export function getAnalyticsCacheHealth(options?: CallOptions | undefined): Promise<AnalyticsCacheHealth>;
+
+/**
+ * How well a data source is cached: up to 40 points for its age (under 1, 2, 4, 6, 12 hours: 40, 35, 30, 20, 10), up to 40 for
+ * its hit rate (from 95, 90, 80, 70, 50 percent: 40, 35, 30, 20, 10), 10 each when there are measures and practices. From 90
+ * `excellent`, 75 `good`, 50 `degraded`, 25 `stale`, else `cold`. *Synchronous*, pure. (S4)
+ */
+export function calculateCacheHealth(metrics: CacheHealthInput): {
+  readonly health: DatasourceCacheHealth;
+  readonly score: number;
+};
 
 // -----------------------------------------------------------------------------------------------------------
 // Warming and fallbacks

@@ -74,6 +74,11 @@ exports.invalidateDashboardCache = api.invalidateDashboardCache;
 exports.warmCache = api.warmCache;
 exports.recordCacheFallback = api.recordCacheFallback;
 
+exports.AnalyticsCacheV2 = api.AnalyticsCacheV2;
+exports.getAnalyticsCacheStats = api.getAnalyticsCacheStats;
+exports.getAnalyticsCacheHealth = api.getAnalyticsCacheHealth;
+exports.calculateCacheHealth = api.calculateCacheHealth;
+
 exports.redisCacheService = api.redisCacheService;
 exports.redisGet = api.redisGet;
 exports.redisSet = api.redisSet;

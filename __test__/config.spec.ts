@@ -390,7 +390,7 @@ describe('the reference', () => {
   it('has the variables the specification names, with its defaults', () => {
     const defaults = new Map(rows.map(([, name, , value]) => [name, value]));
     const fixed = {
-      CACHE_TTL: '`14400`',
+      CACHE_TTL: '`86400`',
       CACHE_BATCH_SIZE: '`5000`',
       CACHE_QUERY_TIMEOUT: '`10000`',
       REDIS_MODE: '`auto`',

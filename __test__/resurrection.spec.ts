@@ -144,10 +144,18 @@ describe.each(subjects)('two processes write and read %s', (subject) => {
   });
 
   it('and the judge notices a cache that fills without a lease', async () => {
-    const { reports } = await play({ subject, rounds: rounds(1_000, 400), broken: true });
-    expect(resurrections(reports).length).toBeGreaterThan(0);
+    expect(await noticed(() => play({ subject, rounds: rounds(1_000, 400), broken: true }))).toBe(true);
   });
 });
+
+/** Whether it is noticed in one of a few attempts: what is broken need not show in each. */
+async function noticed(attempt: () => ReturnType<typeof play>): Promise<boolean> {
+  for (let left = 5; left > 0; left -= 1) {
+    const { reports } = await attempt();
+    if (resurrections(reports).length > 0) return true;
+  }
+  return false;
+}
 
 describe('two processes change what results are made of', () => {
   it.each([
@@ -179,8 +187,9 @@ describe('two processes change what results are made of', () => {
   });
 
   it('and the judge notices a cache that fills without a lease', async () => {
-    const { reports } = await play({ subject: 'results', rounds: rounds(1_000, 400), broken: true });
-    expect(resurrections(reports).length).toBeGreaterThan(0);
+    expect(await noticed(() => play({ subject: 'results', rounds: rounds(1_000, 400), broken: true }))).toBe(
+      true,
+    );
   });
 });
 

@@ -15,6 +15,7 @@ import { BATCH } from './short.mjs';
  * @property {Row[]} [rows]
  * @property {number} [concurrency]
  * @property {Record<string, number>} [values] for a table that compares nothing
+ * @property {{ head: string[], lines: (string | number)[][] }} [grid] figures that are no calls
  * @property {string} [note]
  *
  * @typedef {object} Conditions
@@ -25,6 +26,8 @@ import { BATCH } from './short.mjs';
  * @property {number[]} concurrencies
  * @property {number} people how many users one role has
  * @property {number} identifiers how many of them a rate limit tells apart
+ * @property {{ sizes: number[], mainRows: number, peerRows: number }} analytics rows of the tables that are warmed; the one that
+ * is asked as well; up to how many the peer is warmed too
  * @property {(text: string) => void} progress
  *
  * @typedef {object} Measurement
@@ -67,6 +70,7 @@ export function describe(server) {
       node: process.versions.node,
       [server.kind]: server.version,
       ...Object.fromEntries(OTHERS.map((name) => [name, version(`node_modules/${name}/package.json`)])),
+      pg: version('../node_modules/pg/package.json'),
     },
   };
 }
@@ -85,13 +89,22 @@ function markdown(head, lines) {
 }
 
 /** @param {Table} table */
-export function tableText({ title, base, rows, values, note }) {
+export function tableText({ title, base, rows, values, grid, note }) {
   const parts = [`### ${title}`];
   if (values) {
     parts.push(
       markdown(
         ['', 'value'],
         Object.entries(values).map(([name, value]) => [name, figure(value)]),
+      ),
+    );
+  }
+  if (grid) {
+    const text = (/** @type {string | number} */ cell) => (typeof cell === 'number' ? figure(cell) : cell);
+    parts.push(
+      markdown(
+        grid.head,
+        grid.lines.map((line) => line.map(text)),
       ),
     );
   }

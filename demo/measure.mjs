@@ -5,6 +5,7 @@
  * counted for the table runs outside `playOnce`.
  */
 import pg from 'pg';
+import { playAnalytics } from './analytics.mjs';
 import { measureAuthorization } from './authorization.mjs';
 import { checkAgainstPlan, checkRefusals, comparable } from './checks.mjs';
 import { checkContexts } from './contexts.mjs';
@@ -136,6 +137,7 @@ export async function measure({ database, judge, quick, env, prefix, say }) {
     const contexts = await checkContexts(judge, { engine, query, cast, users: database.users, say });
     const revocation = await playRevocations({ database, pool, engines, signer, judge, rounds, say });
     const results = await playResults({ engines, query, counts, pool, database, judge, say });
+    const analytics = await playAnalytics({ engines, pool, query, quick, database, judge, say });
     const layers = await playLayered({ database, pool, engines, quick, judge, say });
     const limits = await playLimits({ database, engines, judge, say });
 
@@ -146,6 +148,7 @@ export async function measure({ database, judge, quick, env, prefix, say }) {
       authorization,
       revocation,
       results,
+      analytics,
       layers,
       limits,
       contexts,
@@ -262,6 +265,9 @@ function originsOf(rounds, contexts) {
     'refresh button':
       'queryDataSourceWithCache: eleven charts with five questions at once; then a row is changed in Postgres, and one chart ' +
       'is asked for with forceRefresh; then invalidateDataSourceCaches. Rows are compared with those of the database.',
+    'analytics index':
+      'AnalyticsCacheV2 on data source 1, every row of the table; rows, sums by month and refusals are compared with SQL. ' +
+      "Statements are the engine's own counter; targets are those that the plan of the index has for a million rows.",
     'three layers':
       'getDashboardMetrics: its own performance.queryTime, in an engine whose entry was made void before each answer, without and ' +
       'with the materialized view, and with the entry there; every answer is compared with the nine queries.',

@@ -73,6 +73,7 @@ export function renderReport(result, { colour }) {
   lines.push('', ...authorizationLines(authorization, { line, bold, rule }));
   lines.push('', ...revocationLines(revocation, { line, bold, rule }));
   lines.push('', ...resultLines(result.results, { line, bold, rule }));
+  lines.push('', ...analyticsLines(result.analytics, { line, bold, rule }));
   lines.push('', ...layerLines(result.layers, { line, bold, rule }));
   lines.push('', ...limitLines(result.limits, { line, bold, rule }));
   lines.push('', bold('Where each figure comes from'));
@@ -185,6 +186,56 @@ function resultLines(results, { line, bold, rule }) {
     row('  SQL statements of them', String(results.afterwards)),
     row('data source made void: SQL statements', String(results.voided)),
     rule,
+  ];
+}
+
+function analyticsLines(index, { line, bold, rule }) {
+  const { targets, dashboard, scopes, refresh, ms: taken, perSecond } = index;
+  const row = (label, cell, target = '', style) => line(label, ['', cell, target], style);
+  const whole = (value) => Math.round(value).toLocaleString('en-US');
+  const form = (label, name) =>
+    row(
+      `  ${label}, p50 / p95`,
+      `${taken[name].p50.toFixed(2)} / ${taken[name].p95.toFixed(2)} ms`,
+      `${targets.p50Ms} / ${targets.p95Ms} ms`,
+    );
+  const seen = Object.entries(scopes.seen).map(([who, rows]) => `${who} ${whole(rows)}`);
+  return [
+    bold(`The analytics index: ${whole(index.rows)} rows, ${whole(index.combinations)} combinations`),
+    '',
+    line('', ['', 'measured', "plan's target"], bold),
+    rule,
+    row('engines with the same store', String(index.engines)),
+    row('warmed from Postgres in', ms(index.warmMs), `${targets.warmSeconds} s for 1M`, bold),
+    row('  frames', whole(index.frames)),
+    row('  bytes of frames / of the index', `${whole(index.dataBytes)} / ${whole(index.indexBytes)}`),
+    row(`dashboard of ${dashboard.charts} charts, ${whole(dashboard.rows)} rows`, ms(dashboard.ms)),
+    row('  SQL statements, warm', String(dashboard.statements), '', bold),
+    row("one chart of the analyst's, as", ''),
+    form('rows', 'rows'),
+    form('columns', 'columns'),
+    form('text of a response', 'json'),
+    form('sums by month', 'aggregate'),
+    row(
+      `one practice, ${100} callers: sums by month`,
+      `${whole(perSecond.aggregate)} /s`,
+      `${targets.perSecond} /s`,
+    ),
+    row('  rows', `${whole(perSecond.rows)} /s`, `${targets.perSecond} /s`),
+    row('answered from the index', `${index.hitPercent} %`, `${targets.hitPercent} %`),
+    row(`refreshed ${refresh.rounds} times while ${refresh.readers} read, p50`, ms(refresh.ms.p50)),
+    row(
+      `  of ${whole(refresh.answers)} answers, mixtures of two generations`,
+      String(refresh.mixtures),
+      '',
+      bold,
+    ),
+    row('  older than one before', String(refresh.steps)),
+    rule,
+    ...wrap(
+      'same question   ',
+      `${scopes.measure}, ${scopes.frequency}, ${whole(scopes.of)} rows in Postgres; rows that each sees: ${seen.join(', ')}`,
+    ),
   ];
 }
 

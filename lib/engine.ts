@@ -5,6 +5,8 @@
  */
 
 import type * as Public from '../index.js';
+import { healthOf, metricsOf, summaryOf } from './analytics/health.js';
+import { Analytics } from './analytics/service.js';
 import { abortable, type CallOptions, check, deadline, json, optionalText, text, time } from './arguments.js';
 import { authorize, type Port } from './authorize.js';
 import { hasPermission, scopeOf } from './contexts.js';
@@ -38,6 +40,8 @@ export class Engine implements Public.Engine {
   readonly #dataSources: DataSources;
   readonly #dashboard: Dashboard;
   readonly #warmer: Warmer;
+  /** What `AnalyticsCacheV2` is a face of. */
+  readonly analytics: Analytics;
   readonly redisCacheService: Public.RedisCacheService;
   #closing: Promise<void> | undefined;
 
@@ -49,6 +53,7 @@ export class Engine implements Public.Engine {
     const limits = new Limits(native, this.#hot);
     this.#limits = limits;
     this.#dataSources = new DataSources(native, this.#objects, this.#loader);
+    this.analytics = new Analytics(native);
     this.#warmer = new Warmer(native, this.#dataSources);
     this.redisCacheService = new Values(native, this.#objects, this.#loader);
     const parts = { native, objects: this.#objects, loader: this.#loader };
@@ -313,6 +318,15 @@ export class Engine implements Public.Engine {
 
   async warmCache(options?: Public.WarmupOptions): Promise<Public.WarmupStats> {
     return this.#warmer.warm(options);
+  }
+
+  async getAnalyticsCacheStats(options?: CallOptions): Promise<Public.AnalyticsCacheStats> {
+    const datasources = (await this.analytics.stats(options)).map(metricsOf);
+    return { summary: summaryOf(datasources), datasources };
+  }
+
+  async getAnalyticsCacheHealth(options?: CallOptions): Promise<Public.AnalyticsCacheHealth> {
+    return healthOf(await this.analytics.stats(options));
   }
 
   recordCacheFallback(operation: string, reason: string): void {

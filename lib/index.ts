@@ -4,6 +4,8 @@
  */
 
 import type * as Public from '../index.js';
+import { AnalyticsCacheV2 as Analytics } from './analytics/cache-v2.js';
+import { calculateCacheHealth as score } from './analytics/score.js';
 import * as contexts from './contexts.js';
 import { lazily } from './dashboard/layered.js';
 import type { Engine } from './engine.js';
@@ -128,6 +130,11 @@ export const recordCacheFallback: typeof Public.recordCacheFallback = (operation
   }
 };
 
+export const getAnalyticsCacheStats: typeof Public.getAnalyticsCacheStats =
+  delegate('getAnalyticsCacheStats');
+export const getAnalyticsCacheHealth: typeof Public.getAnalyticsCacheHealth =
+  delegate('getAnalyticsCacheHealth');
+
 /** The service of the default engine; an engine that cannot be made is a rejection, for counts an error. */
 export const redisCacheService: typeof Public.redisCacheService = Object.freeze({
   get: async (key, options) => service().get(key, options),
@@ -170,4 +177,7 @@ export const getRateLimitKey: typeof Public.getRateLimitKey = address.getRateLim
 export const addRateLimitHeaders: typeof Public.addRateLimitHeaders = fields.addRateLimitHeaders;
 export const rateLimitResponse: typeof Public.rateLimitResponse = problem.rateLimitResponse;
 export const RedisRateLimiter: typeof Public.RedisRateLimiter = limiter.RedisRateLimiter;
+export const AnalyticsCacheV2: typeof Public.AnalyticsCacheV2 =
+  Analytics as unknown as typeof Public.AnalyticsCacheV2;
+export const calculateCacheHealth: typeof Public.calculateCacheHealth = score;
 export const Scope: typeof Public.Scope = scope.Scope as unknown as typeof Public.Scope;

@@ -124,6 +124,18 @@ interface Typed {
   ): readonly [job: number, turn: 0 | 1 | 2, atOnce: number];
   /** JSON of how far it is, once that is another version than `seen`. */
   warming(job: number, seen: number): Promise<string>;
+  /** JSON text of one question, or columns of all. */
+  askAnalytics(
+    questions: string[],
+    json: boolean,
+    exact: boolean,
+    fallback: boolean,
+    deadlineMs: number,
+  ): Promise<Buffer>;
+  /** JSON. */
+  orderAnalytics(what: string, source: number, deadlineMs: number): Promise<string>;
+  /** JSON of how far a warm is, once that is another version than `seen`. */
+  analyticsNews(job: number, seen: number): Promise<string>;
 }
 
 export type NativeEngine = Omit<GeneratedEngine, keyof Typed> & Typed;

@@ -9,6 +9,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { findRedis, findValkey } from '../__test__/servers/binaries.mjs';
+import { startPgbouncer, startPostgres } from '../__test__/servers/index.mjs';
 import { nodeTests } from './node-tests.mjs';
 import { cwd } from './run.mjs';
 import { setup, step } from './setup.mjs';
@@ -87,7 +88,7 @@ function demo() {
 function bench() {
   const folder = mkdtempSync(join(tmpdir(), 'bcos-bench-'));
   const file = join(folder, 'result.json');
-  const names = ['near', 'store', 'footprint'];
+  const names = ['near', 'store', 'analytics', 'footprint'];
   const given = [
     'scripts/bench.mjs',
     '--quick',
@@ -108,18 +109,9 @@ function bench() {
   rmSync(folder, { recursive: true, force: true });
 }
 
-/** cargo test: its own closing lines are added up. Some of its tests compare with real servers. */
-async function rust() {
-  step('Rust tests');
-  const [valkey, redis] = await Promise.all([findValkey(), findRedis()]);
-  const servers = {
-    BCOS_VALKEY_SERVER: valkey.path,
-    BCOS_REDIS_SERVER: redis.path,
-    ...valkey.env,
-    ...redis.env,
-  };
-  const given = ['test', '--locked', '-p', 'bcos-cache-core', '--no-fail-fast'];
-  const result = spawnSync('cargo', given, {
+/** cargo test: its own closing lines are added up. */
+function cargoTest(given, servers) {
+  const result = spawnSync('cargo', ['test', '--locked', '-p', 'bcos-cache-core', ...given], {
     cwd,
     env: { ...env, ...servers },
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -127,10 +119,38 @@ async function rust() {
   });
   const output = String(result.stdout);
   process.stdout.write(output);
-  for (const line of output.matchAll(/^test result: .*? (\d+) passed;/gm)) passed += Number(line[1]);
+  let ran = 0;
+  for (const line of output.matchAll(/^test result: .*? (\d+) passed;/gm)) ran += Number(line[1]);
+  passed += ran;
   const broken = [...output.matchAll(/^test (.*) \.\.\. FAILED$/gm)].map((line) => `cargo test: ${line[1]}`);
   failures.push(...broken);
-  if (result.status !== 0 && broken.length === 0) failures.push(`cargo test (exit code ${result.status})`);
+  if (broken.length === 0 && (result.status !== 0 || ran === 0))
+    failures.push(`cargo test ${given.join(' ')} (exit code ${result.status}, ${ran} tests)`);
+}
+
+/** Some of the Rust tests compare with real servers. Those that need Postgres are ignored where there is none. */
+async function rust() {
+  step('Rust tests');
+  const [valkey, redis] = await Promise.all([findValkey(), findRedis()]);
+  cargoTest(['--no-fail-fast'], {
+    BCOS_VALKEY_SERVER: valkey.path,
+    BCOS_REDIS_SERVER: redis.path,
+    ...valkey.env,
+    ...redis.env,
+  });
+  step('Rust tests against Postgres');
+  const postgres = await startPostgres();
+  const pooler = await startPgbouncer({ port: postgres.port });
+  const those = ['--lib', 'source::analytics::server_tests', '--', '--ignored', '--skip', 'measure'];
+  try {
+    cargoTest(those, {
+      BCOS_POSTGRES_URL: postgres.url,
+      BCOS_PGBOUNCER_URL: pooler.through(postgres.url),
+    });
+  } finally {
+    await pooler.stop();
+    await postgres.stop();
+  }
 }
 
 /** vitest. */

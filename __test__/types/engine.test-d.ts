@@ -49,6 +49,7 @@ type Functions = {
         | 'getRateLimitKey'
         | 'addRateLimitHeaders'
         | 'rateLimitResponse'
+        | 'calculateCacheHealth'
       >]: (typeof cache)[Name];
 };
 // The service is an object: it cannot be told from a function by its name, and is compared below.
@@ -101,12 +102,14 @@ type NumberOptions =
   | 'cacheTtl'
   | 'cacheBatchSize'
   | 'cacheQueryTimeout'
+  | 'analyticsExportTimeout'
   | 'cacheDeadlineMs'
   | 'cacheConnectTimeoutMs'
   | 'cacheSourceDeadlineMs'
   | 'cacheFlightWaitMs'
   | 'cacheLeaseMs'
   | 'cacheNearBytes'
+  | 'analyticsNearBytes'
   | 'cacheEmbeddedBytes'
   | 'cacheBulkhead'
   | 'cacheBulkheadQueue'
@@ -125,6 +128,8 @@ type SwitchOptions =
 type ListOptions =
   | 'redisClusterNodes'
   | 'cacheSchemaAllow'
+  | 'analyticsSchemas'
+  | 'analyticsMeasureColumns'
   | 'jwtUserClaims'
   | 'rbacSuperAdminRoles'
   | 'rbacOrganizationAdminRoles';

@@ -1,5 +1,6 @@
 //! The exported surface: raw, checked, without policy. Users see `index.d.ts`, never this.
 
+mod analytics;
 mod dashboard;
 mod engine;
 mod hot;

@@ -3,7 +3,7 @@
 //! Layers, each may use only those above it; `telemetry` is a sink that everybody may feed:
 //!
 //! ```text
-//! base -> config -> telemetry -> store, source -> cache -> auth -> rbac -> engine
+//! base -> config -> telemetry -> store, source -> cache -> auth -> rbac -> analytics -> engine
 //! ```
 //!
 //! Invariants
@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod analytics;
 pub mod auth;
 /// Shared bytes, as outcomes hold them.
 pub use bytes::Bytes;

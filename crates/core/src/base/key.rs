@@ -46,11 +46,19 @@ pub enum Namespace {
     RateLimit,
     /// `warming:{level}`: who warms the cache, or that somebody just has.
     Warming,
+    /// `cache:meta:{ds:1}:live`: which generation of a data source is served.
+    AnalyticsLive,
+    /// `idx:ds:{source}:{name}`: a manifest.
+    AnalyticsIndex,
+    /// `cache:ds:{source}:{name}`: a frame.
+    AnalyticsFrame,
+    /// `lock:{ds:1}:...`: who warms a data source, and that somebody just has.
+    AnalyticsLock,
 }
 
 impl Namespace {
     /// All namespaces, in the order of their counters.
-    pub const ALL: [Namespace; 17] = [
+    pub const ALL: [Namespace; 21] = [
         Namespace::TokenBlacklist,
         Namespace::UserBasic,
         Namespace::JwtPayload,
@@ -68,9 +76,13 @@ impl Namespace {
         Namespace::Tail,
         Namespace::RateLimit,
         Namespace::Warming,
+        Namespace::AnalyticsLive,
+        Namespace::AnalyticsIndex,
+        Namespace::AnalyticsFrame,
+        Namespace::AnalyticsLock,
     ];
 
-    /// The name users see in keys, metrics and options.
+    /// The name users see in metrics and options.
     pub fn name(self) -> &'static str {
         match self {
             Namespace::TokenBlacklist => "token_bl",
@@ -90,6 +102,21 @@ impl Namespace {
             Namespace::Tail => "tail",
             Namespace::RateLimit => "ratelimit",
             Namespace::Warming => "warming",
+            Namespace::AnalyticsLive => "analytics_live",
+            Namespace::AnalyticsIndex => "analytics_index",
+            Namespace::AnalyticsFrame => "analytics_frame",
+            Namespace::AnalyticsLock => "analytics_lock",
+        }
+    }
+
+    /// What its keys begin with. No part of a key contains a colon, so that `cache:ds:1` is nobody's value `ds:1`.
+    pub fn family(self) -> &'static str {
+        match self {
+            Namespace::AnalyticsLive => "cache:meta",
+            Namespace::AnalyticsIndex => "idx:ds",
+            Namespace::AnalyticsFrame => "cache:ds",
+            Namespace::AnalyticsLock => "lock",
+            other => other.name(),
         }
     }
 
@@ -193,7 +220,7 @@ impl Keys {
     /// Writes the key of `part` into `out`: for a look-up that must not allocate.
     pub fn write(&self, namespace: Namespace, part: &str, out: &mut Vec<u8>) {
         out.extend_from_slice(self.prefix.as_bytes());
-        out.extend_from_slice(namespace.name().as_bytes());
+        out.extend_from_slice(namespace.family().as_bytes());
         out.push(b':');
         escape(part.as_bytes(), out);
     }
@@ -205,6 +232,21 @@ impl Keys {
         bytes.push(b':');
         bytes.extend_from_slice(hash.as_bytes());
         Key { bytes: bytes.into(), namespace: Namespace::DataSource }
+    }
+
+    /// The key of a manifest or a frame. `name` needs no escaping.
+    pub fn block(&self, namespace: Namespace, source: i64, name: &str) -> Key {
+        let mut bytes = Vec::with_capacity(self.prefix.len() + 28 + name.len());
+        self.write(namespace, &source.to_string(), &mut bytes);
+        bytes.push(b':');
+        bytes.extend_from_slice(name.as_bytes());
+        Key { bytes: bytes.into(), namespace }
+    }
+
+    /// The key of what there is one of for a data source: its hash tag, then what it is.
+    pub fn of_source(&self, namespace: Namespace, source: i64, what: &str) -> Key {
+        let (prefix, family) = (&self.prefix, namespace.family());
+        Key { bytes: format!("{prefix}{family}:{{ds:{source}}}:{what}").into_bytes().into(), namespace }
     }
 
     /// The key of a limit. The identifier is its hash tag: limits of one identifier share a slot of a cluster.
@@ -225,8 +267,11 @@ impl Keys {
     /// The namespace of a key written under this prefix, read back from its bytes.
     pub fn parse(&self, bytes: &[u8]) -> Option<Key> {
         let rest = bytes.strip_prefix(self.prefix.as_bytes())?;
-        let name = &rest[..rest.iter().position(|byte| *byte == b':')?];
-        let namespace = Namespace::ALL.into_iter().find(|namespace| namespace.name().as_bytes() == name)?;
+        let begins = |namespace: &Namespace| {
+            rest.strip_prefix(namespace.family().as_bytes()).is_some_and(|rest| rest.starts_with(b":"))
+        };
+        let namespace =
+            Namespace::ALL.into_iter().filter(begins).max_by_key(|namespace| namespace.family().len())?;
         Some(Key { bytes: bytes.into(), namespace })
     }
 
@@ -336,6 +381,15 @@ mod tests {
         assert_eq!(keys.limit("a:{b}", "c}:d").bytes(), b"app:ratelimit:a%3A%7Bb%7D:{c%7D%3Ad}");
         assert_eq!(keys.limit("a", "u").slot(), keys.limit("b", "u").slot());
         assert_ne!(keys.limit("a", "").slot(), keys.limit("b", "").slot(), "an empty tag is none");
+        let live = keys.of_source(Namespace::AnalyticsLive, 1, "live");
+        assert_eq!(live.bytes(), b"app:cache:meta:{ds:1}:live");
+        let frame = keys.block(Namespace::AnalyticsFrame, -1, "00");
+        assert_eq!(frame.bytes(), b"app:cache:ds:-1:00");
+        let value = keys.entry(Namespace::Value, "ds:-1:00");
+        assert_eq!(value.bytes(), b"app:cache:ds%3A-1%3A00");
+        for key in [live, frame, value, plain] {
+            assert_eq!(keys.parse(key.bytes()).map(|read| read.namespace()), Some(key.namespace()));
+        }
     }
 
     #[test]

@@ -147,3 +147,83 @@ pub const WARM_ENDED: usize = 16;
 /// Checks of one script call: nobody else is served meanwhile, and three microseconds each are what some plain commands
 /// take. Most of what is saved is saved by a dozen.
 pub const LIMITS_EACH: usize = 64;
+
+/// Columns of an analytics table: more than any of the application's has.
+pub const ANALYTICS_COLUMNS: usize = 256;
+/// Bytes of a column's name: Postgres allows 63 by default.
+pub const ANALYTICS_NAME_BYTES: usize = 255;
+/// The longest text or JSON of one row. A table with longer ones is not made for charts.
+pub const ANALYTICS_VALUE_BYTES: usize = 256 * 1024;
+/// Rows that are handed over at once, and the most of any frame: enough to make packing worth it, a few MB unpacked.
+pub const ANALYTICS_BATCH_ROWS: usize = 65_536;
+/// Bytes after which a batch with long texts or many columns is handed over early.
+pub const ANALYTICS_BATCH_BYTES: usize = 16 << 20;
+/// Unpacked bytes after which a frame is made of fewer rows: it is read whole.
+pub const ANALYTICS_FRAME_TARGET_BYTES: usize = 2 << 20;
+/// The most a stored frame may claim to unpack to: the widest row, several times over.
+pub const ANALYTICS_FRAME_BYTES: usize = 256 << 20;
+/// The most a stored manifest may claim to unpack to: about 20 million combinations.
+pub const ANALYTICS_MANIFEST_BYTES: usize = 128 << 20;
+/// Pairs of a measure and a frequency. Beyond it a column is called a measure that is none.
+pub const ANALYTICS_GROUPS: usize = 65_536;
+/// Values of one `in` list: a caller who may see every practice and names them all.
+pub const ANALYTICS_OPERANDS: usize = 100_000;
+/// Bytes of a `like` pattern.
+pub const ANALYTICS_PATTERN_BYTES: usize = 4_096;
+/// Groups of one aggregate: more are rows, not an aggregate.
+pub const ANALYTICS_ANSWER_GROUPS: usize = 1_000_000;
+/// Distinct values that one aggregate counts in memory, some 20 bytes each; the source counts more on disk.
+pub const ANALYTICS_DISTINCT: usize = 2_000_000;
+/// The most that a live pointer is: three generations and why one of them waits.
+pub const ANALYTICS_LIVE_BYTES: usize = 64 * 1024;
+/// Frames that are asked for in one round trip: some hundred KB.
+pub const ANALYTICS_READ_FRAMES: usize = 64;
+/// Packed bytes of one answer of the source. An answer that does not fit is an error, never a shorter one.
+pub const ANALYTICS_ANSWER_BYTES: usize = 1 << 30;
+/// Rows of one answer of the source: places in it are counted in 32 bits.
+pub const ANALYTICS_ANSWER_ROWS: usize = u32::MAX as usize - ANALYTICS_BATCH_ROWS;
+/// Data sources whose description is remembered: more than an application has dashboards.
+pub const ANALYTICS_SOURCES: usize = 1_024;
+/// How long a description is believed, in milliseconds. Casts in every statement keep one that is older from being wrong.
+pub const ANALYTICS_DESCRIBED_MS: u64 = 60_000;
+/// Exports of one process at a time. One takes a connection, a thread and some tens of MB; a second one would only make both
+/// slower.
+pub const ANALYTICS_EXPORTS: usize = 1;
+/// Batches that are read ahead of whoever takes them.
+pub const ANALYTICS_BATCHES_AHEAD: usize = 2;
+/// How long the transaction of an export may have nothing to do before the server ends it, in milliseconds: a frozen process
+/// must not keep a snapshot, which keeps the whole database from being cleaned up.
+pub const ANALYTICS_IDLE_MS: u64 = 60_000;
+/// Bytes of one field of an export that are waited for: more than the longest value that is kept, so that a longer one is
+/// refused with the name of its column, and not the memory of a frame.
+pub const ANALYTICS_FIELD_BYTES: usize = 4 * ANALYTICS_VALUE_BYTES;
+/// Bytes of one question as JSON: lists of a hundred thousand UUIDs and room to spare.
+pub const ANALYTICS_QUESTION_BYTES: usize = 8 << 20;
+/// Conditions of one question; each looks at a column.
+pub const ANALYTICS_CONDITIONS: usize = 64;
+/// Columns that one aggregate groups by, and metrics that it computes.
+pub const ANALYTICS_METRICS: usize = 64;
+/// Warms of data sources that run at once in one process; others wait. Each takes some tens of MB.
+pub const ANALYTICS_WARMS: usize = 2;
+/// Data sources that may wait for it: more than an application has.
+pub const ANALYTICS_WARMS_WAITING: usize = 256;
+/// Ended warms whose outcome is kept for whoever asks late.
+pub const ANALYTICS_WARMS_ENDED: usize = 64;
+/// How long after a warm another one of the data source is not needed, in milliseconds.
+pub const ANALYTICS_REST_MS: u64 = 60_000;
+/// Life of the right to warm a data source, renewed while it is used: how long a killed process keeps others from it.
+pub const ANALYTICS_LOCK_MS: u64 = 15_000;
+/// How long frames outlive their pointer, in milliseconds: a pointer may be kept a while longer while its successor is made.
+pub const ANALYTICS_OUTLIVE_MS: u64 = 3_600_000;
+/// How long a generation that is not even the previous one any more is left to those who still read it, in milliseconds:
+/// three times as long as one question may take.
+pub const ANALYTICS_GRACE_MS: u64 = 30_000;
+/// Bytes of packed rows, and of frames made of them, that one warm holds at most: several hundred million rows of the usual
+/// kind.
+pub const ANALYTICS_WARM_BYTES: usize = 1 << 30;
+/// Bytes of frames that travel to the store together: half a deadline on a slow link, and no more than others wait behind.
+pub const ANALYTICS_WRITE_BYTES: usize = 256 * 1024;
+/// How many of these are on their way at once.
+pub const ANALYTICS_WRITES_AHEAD: usize = 4;
+/// How long an invalidation waits for whoever works on the data source, in milliseconds, before it leaves the rest to them.
+pub const ANALYTICS_LOCK_WAIT_MS: u64 = 1_000;

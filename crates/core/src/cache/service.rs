@@ -208,6 +208,11 @@ impl Cache {
         self.available() && !self.pending.contains(key)
     }
 
+    /// Tells this instance from others.
+    pub fn instance(&self) -> u64 {
+        self.instance
+    }
+
     /// Whether a read need not wait for the first connection.
     pub fn is_ready(&self) -> bool {
         matches!(self.store, Store::None) || self.settled.load(Ordering::SeqCst)

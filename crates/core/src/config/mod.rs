@@ -21,7 +21,7 @@ mod secret;
 mod server_url;
 mod settings;
 mod store;
-mod suggest;
+pub(crate) mod suggest;
 #[cfg(test)]
 mod testing;
 mod values;

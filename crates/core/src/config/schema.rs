@@ -75,6 +75,11 @@ impl SchemaMapping {
         self.tables.get(table).and_then(|mapped| mapped.columns.get(column)).map_or(column, String::as_str)
     }
 
+    /// Whether this is a table that the product itself reads, such as that of users: never a data source.
+    pub fn is_own(&self, schema: &str, table: &str) -> bool {
+        TABLES.iter().any(|(own, _)| self.table(own) == (schema, table))
+    }
+
     pub fn allows(&self, schema: &str) -> bool {
         self.allow.iter().any(|allowed| allowed == schema)
     }
@@ -244,6 +249,8 @@ mod tests {
         assert_eq!(mapping.column("token_blacklist", "reason"), "reason");
         assert_eq!(mapping.column("users", "email"), "email");
         assert!(mapping.allows("ih") && !mapping.allows("pg_catalog"));
+        assert!(mapping.is_own("public", "accounts") && mapping.is_own("ih", "token_blacklist"));
+        assert!(!mapping.is_own("public", "users") && !mapping.is_own("ih", "agg_app_measures"));
     }
 
     #[test]

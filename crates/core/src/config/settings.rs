@@ -69,6 +69,13 @@ pub struct AnalyticsSettings {
     pub ttl_s: u64,
     pub batch_rows: usize,
     pub query_timeout_ms: u64,
+    /// Bytes of frames and manifests that are kept in this process.
+    pub near_bytes: u64,
+    pub export_timeout_ms: u64,
+    /// The schemas that tables of data sources may lie in.
+    pub schemas: Vec<String>,
+    /// Columns that may say what is measured, in the order they are tried.
+    pub measure_columns: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,11 +170,7 @@ fn meaning(values: &Values<'_>, raw: &Raw, errors: &mut Vec<ConfigError>) -> Set
         source,
         near: resolve_near(values.number("CACHE_NEAR_BYTES"), &raw.near, errors),
         datasource: DataSourceSettings { max_bytes: values.number("CACHE_DATASOURCE_MAX_BYTES") },
-        analytics: AnalyticsSettings {
-            ttl_s: values.number("CACHE_TTL"),
-            batch_rows: values.number("CACHE_BATCH_SIZE"),
-            query_timeout_ms: values.number("CACHE_QUERY_TIMEOUT"),
-        },
+        analytics: analytics(values),
         warming: WarmingSettings {
             by_itself: values.flag("ENABLE_CACHE_WARMING"),
             level: values
@@ -208,6 +211,19 @@ fn source(values: &Values<'_>) -> SourceSettings {
         deadline_ms: values.number("CACHE_SOURCE_DEADLINE_MS"),
         bulkhead: values.number("CACHE_BULKHEAD"),
         bulkhead_queue: values.number("CACHE_BULKHEAD_QUEUE"),
+    }
+}
+
+fn analytics(values: &Values<'_>) -> AnalyticsSettings {
+    let own = values.list("ANALYTICS_SCHEMAS");
+    AnalyticsSettings {
+        ttl_s: values.number("CACHE_TTL"),
+        batch_rows: values.number("CACHE_BATCH_SIZE"),
+        query_timeout_ms: values.number("CACHE_QUERY_TIMEOUT"),
+        near_bytes: values.number("ANALYTICS_NEAR_BYTES"),
+        export_timeout_ms: values.number("ANALYTICS_EXPORT_TIMEOUT"),
+        schemas: if own.is_empty() { values.list("CACHE_SCHEMA_ALLOW") } else { own },
+        measure_columns: values.list("ANALYTICS_MEASURE_COLUMNS"),
     }
 }
 

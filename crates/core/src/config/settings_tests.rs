@@ -21,7 +21,9 @@ fn nothing_configured_is_no_store_and_the_documented_defaults() {
     assert_eq!(source, (8, 2_000, 16, 1_024));
     assert_eq!((s.near.bytes, s.near.mode("user_basic")), (67_108_864, NearMode::Validated));
     let a = s.analytics;
-    assert_eq!((a.ttl_s, a.batch_rows, a.query_timeout_ms), (14_400, 5_000, 10_000));
+    assert_eq!((a.ttl_s, a.batch_rows, a.query_timeout_ms), (86_400, 5_000, 10_000));
+    assert_eq!((a.export_timeout_ms, &a.schemas[..]), (600_000, &["ih".to_owned(), "public".to_owned()][..]));
+    assert_eq!(a.measure_columns, ["measure"]);
     assert_eq!((s.warming.by_itself, s.warming.level), (false, WarmingLevel::Minimal));
     assert_eq!((s.runtime.worker_threads, s.runtime.spin_us), (1, 0));
     assert_eq!(s.jwt.user_claims, ["user_id", "userId", "sub"]);

@@ -25,6 +25,7 @@ use crate::store::{Store, sim::Sim};
 use crate::telemetry::Telemetry;
 
 use super::Core;
+use super::analytics::Analytics;
 use super::contexts::Rbac;
 use super::fallbacks::Fallbacks;
 use super::refreshes::Refreshes;
@@ -48,9 +49,19 @@ pub(super) fn core(settings: Settings, runtime: &Handle) -> Result<Core, Error> 
 impl Core {
     /// A core over a simulated store, for tests.
     pub fn simulated(settings: Settings, clock: Clock, runtime: &Handle) -> Result<Self, Error> {
-        let store = Store::Sim(Sim::new(clock.clone()));
+        let store = Sim::new(clock.clone());
+        Self::simulated_over(store, settings, clock, runtime)
+    }
+
+    /// As `simulated`, over a store that others may use too.
+    pub fn simulated_over(
+        store: Sim,
+        settings: Settings,
+        clock: Clock,
+        runtime: &Handle,
+    ) -> Result<Self, Error> {
         let telemetry = Arc::new(Telemetry::new(settings.metrics));
-        assemble(settings, store, clock, telemetry, runtime)
+        assemble(settings, Store::Sim(store), clock, telemetry, runtime)
     }
 }
 
@@ -93,6 +104,7 @@ fn assemble(
         source_found: Found::new(clock.now_ms()),
         fallbacks: Fallbacks::default(),
         warming: Warming::default(),
+        analytics: Analytics::new(settings.analytics.near_bytes),
         started_ms: clock.now_ms(),
         cache,
         source,
@@ -185,6 +197,13 @@ fn source_options(settings: &Settings) -> source::Options {
         deadline_ms: source.deadline_ms,
         bulkhead: source.bulkhead,
         queue: source.bulkhead_queue,
+        analytics: source::analytics::Rules {
+            query_ms: settings.analytics.query_timeout_ms,
+            export_ms: settings.analytics.export_timeout_ms,
+            schemas: settings.analytics.schemas.clone(),
+            measure_columns: settings.analytics.measure_columns.clone(),
+            own: settings.schema.clone(),
+        },
     }
 }
 

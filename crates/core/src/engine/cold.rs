@@ -68,6 +68,8 @@ impl Core {
             Request::ChangeLimit { check, change } => self.change_limit(&check, change).await.into(),
             Request::Migrate { remove } => self.migrate(remove).await.into(),
             Request::Warming { job, seen } => self.warming_after(job, seen).await.into(),
+            // Boxed: the task of every other miss would otherwise be as large as these.
+            Request::AnalyticsOrder(order) => Box::pin(self.analytics_order(order)).await.into(),
             Request::Health => Outcome::Json(self.health().await.json()),
             Request::TokenIsBlacklisted { .. }
             | Request::TokenStatus { .. }
@@ -78,6 +80,7 @@ impl Core {
             | Request::Authorize(_)
             | Request::Limit { .. }
             | Request::Limits { .. }
+            | Request::Analytics(_)
             | Request::CachedValue { .. }
             | Request::BeginValue { .. }
             | Request::BeginResult { .. }
@@ -110,6 +113,7 @@ impl Core {
             Hot::Context(hot) => return self.cold_context(*hot, started).await,
             Hot::Authorize(hot) => return self.cold_authorize(*hot, started).await,
             Hot::Limits(hot) => return limits_outcome(self.refund(*hot).await),
+            Hot::Analytics(hot) => return Box::pin(self.cold_analytics(*hot, started)).await.into(),
         };
         let OneHot { read, full, asked, changed, .. } = hot;
         let mut asked = asked.unwrap_or_else(|| self.cache.ask(read.subject()));

@@ -18,6 +18,7 @@ use crate::store::{Op, StoreResult};
 use crate::telemetry::Tier;
 use crate::values::{self, ValueSubject};
 
+use super::analytics::AnalyticsHot;
 use super::authorize::AuthorizeHot;
 use super::contexts::ContextHot;
 use super::ratelimits::{LimitsHot, limits_outcome};
@@ -112,6 +113,8 @@ pub(super) enum Hot {
     Authorize(Box<AuthorizeHot>),
     /// Rate limits.
     Limits(Box<LimitsHot>),
+    /// Questions about data sources.
+    Analytics(Box<AnalyticsHot>),
 }
 
 impl Hot {
@@ -122,6 +125,7 @@ impl Hot {
             Hot::Context(hot) => hot.ops(),
             Hot::Authorize(hot) => hot.ops(),
             Hot::Limits(hot) => hot.ops(),
+            Hot::Analytics(hot) => hot.ops(),
         }
     }
 }
@@ -184,6 +188,7 @@ impl Core {
             Request::Limits { checks, charge } => {
                 return self.plan_limits_alone(checks, *charge, ops, started);
             }
+            Request::Analytics(ask) => return self.plan_analytics(ask, ops),
             _ => return Plan::Task,
         };
         match read {
@@ -265,6 +270,10 @@ impl Core {
             Hot::Context(hot) => return self.settle_context(hot, replies, started),
             Hot::Authorize(hot) => return self.settle_authorize(hot, replies, started),
             Hot::Limits(hot) => return self.settle_limits(hot, replies, started).map(limits_outcome),
+            Hot::Analytics(hot) => {
+                self.take_analytics(hot, replies);
+                return None;
+            }
         };
         let look = hot.look.take()?;
         let past = self.past_because(look.ops == 0, replies);

@@ -9,6 +9,7 @@
 //! Invariant: every request that was accepted is settled exactly once, by its answer, its deadline or
 //! the end of the engine.
 
+mod analytics;
 mod authorize;
 mod build;
 mod cold;
@@ -55,6 +56,7 @@ use crate::limiter::Told;
 use crate::source::{Revocation, Source};
 use crate::telemetry::Telemetry;
 
+pub use analytics::{AnalyticsAsk, AnalyticsOrder, AnalyticsWarmOrder, AnswerForm};
 pub use authorize::{Authorize, Authorized};
 pub use build::migration_sql;
 pub use contexts::Consistency;
@@ -230,6 +232,10 @@ pub enum Request {
         job: u64,
         seen: u64,
     },
+    /// Questions about data sources.
+    Analytics(Box<AnalyticsAsk>),
+    /// What else is asked about them.
+    AnalyticsOrder(AnalyticsOrder),
     /// `getHealth`.
     Health,
 }
@@ -354,6 +360,7 @@ pub struct Core {
     tail: tail::TailState,
     fallbacks: fallbacks::Fallbacks,
     warming: warming::Warming,
+    analytics: analytics::Analytics,
     started_ms: u64,
     source_found: standing::Found,
     closing: AtomicBool,
@@ -466,6 +473,7 @@ impl<T: Ticket> Engine<T> {
         let _ = tokio::time::timeout(Duration::from_millis(CLOSING_MS), told).await;
         self.core.forget_all(|_| true).await;
         self.core.resign_tail().await;
+        self.core.end_analytics_warms().await;
         self.end();
         let _ = tokio::time::timeout(Duration::from_millis(CLOSING_MS), self.core.source.close()).await;
     }
@@ -483,6 +491,7 @@ impl<T: Ticket> Engine<T> {
     /// Ends the loads that a gone environment was to run.
     pub fn abandon(&self, env: u64) {
         self.core.stop_warming_of(env);
+        self.core.stop_analytics_warms_of(env);
         let core = self.core.clone();
         self.runtime.spawn(async move { core.forget_all(|of| of == env).await });
     }
@@ -491,6 +500,12 @@ impl<T: Ticket> Engine<T> {
     pub fn warm(&self, order: WarmOrder) -> (u64, WarmTurn) {
         let _inside = self.runtime.enter();
         self.core.begin_warming(order)
+    }
+
+    /// Begins to warm a data source: the number of the job. Never blocks.
+    pub fn warm_analytics(&self, order: AnalyticsWarmOrder) -> u64 {
+        let _inside = self.runtime.enter();
+        self.core.begin_analytics_warm(order)
     }
 
     /// Warms what the configuration says, if it says so.

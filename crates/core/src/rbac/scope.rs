@@ -39,6 +39,43 @@ impl Rows {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllGrant(());
 
+impl Scope {
+    /// A scope that another layer of this package has decided and handed on; unlike [`Scopes::of`] it takes nothing from a
+    /// context. Lists may come in any order; an empty one is nothing.
+    pub(crate) fn handed_on(scope: HandedOn) -> Self {
+        let distinct = |mut ids: Vec<i64>| {
+            ids.sort_unstable();
+            ids.dedup();
+            ids
+        };
+        match scope {
+            HandedOn::All => Scope::All(AllGrant(())),
+            HandedOn::Rows { practices, providers }
+                if !practices.is_empty() && providers.as_ref().is_none_or(|ids| !ids.is_empty()) =>
+            {
+                Scope::Rows(Rows { practices: distinct(practices), providers: providers.map(distinct) })
+            }
+            HandedOn::Rows { .. } | HandedOn::Nothing => Scope::Nothing,
+        }
+    }
+}
+
+/// A scope on its way, see [`Scope::handed_on`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum HandedOn {
+    /// Not a single row.
+    Nothing,
+    /// Rows of these practices and, if there is such a list, of these providers.
+    Rows {
+        /// Nothing when empty.
+        practices: Vec<i64>,
+        /// See `practices`.
+        providers: Option<Vec<i64>>,
+    },
+    /// Every row.
+    All,
+}
+
 /// How far one `resource:action` reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {
@@ -82,7 +119,7 @@ pub struct Scopes {
 
 impl Scopes {
     /// `granted` are pairs of `resource:action` and the scope column.
-    pub(super) fn new<'a>(
+    pub(crate) fn new<'a>(
         super_admin: bool,
         practices: Vec<i64>,
         provider: Option<i64>,
@@ -155,6 +192,25 @@ mod tests {
         ] {
             assert_eq!(scopes.of(pair), Scope::Nothing, "{pair} {scopes:?}");
         }
+    }
+
+    #[test]
+    fn a_scope_that_was_handed_on_is_what_it_was() {
+        let on = |practices: &[i64], providers: Option<&[i64]>| {
+            Scope::handed_on(HandedOn::Rows {
+                practices: practices.to_vec(),
+                providers: providers.map(<[i64]>::to_vec),
+            })
+        };
+        assert_eq!(Scope::handed_on(HandedOn::Nothing), Scope::Nothing);
+        assert!(matches!(Scope::handed_on(HandedOn::All), Scope::All(_)));
+        for nothing in [on(&[], None), on(&[], Some(&[1])), on(&[1], Some(&[])), on(&[], Some(&[]))] {
+            assert_eq!(nothing, Scope::Nothing);
+        }
+        let Scope::Rows(rows) = on(&[3, 0, 3], Some(&[9, 0, 9])) else { panic!("rows") };
+        assert_eq!((rows.practices(), rows.providers()), (&[0, 3][..], Some(&[0, 9][..])));
+        let Scope::Rows(rows) = on(&[0], None) else { panic!("rows") };
+        assert_eq!((rows.practices(), rows.providers()), (&[0][..], None));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //!
 //! Invariant: every statement is counted, runs under the bulkhead, and ends by its deadline.
 
+pub mod analytics;
 mod dashboard;
 mod gate;
 mod idle;
@@ -55,7 +56,7 @@ pub struct Options {
     pub url: Option<String>,
     /// Analytics database; falls back to the first.
     pub analytics_url: Option<String>,
-    /// Connections of each pool.
+    /// Connections of the application's pool; half as many, and those of exports, are used for data sources.
     pub pool_max: u32,
     /// Behind a transaction pooler: no named prepared statements and no startup parameters.
     pub pooled: bool,
@@ -65,12 +66,16 @@ pub struct Options {
     pub bulkhead: usize,
     /// Statements that may wait for their turn.
     pub queue: usize,
+    /// What data sources may be.
+    pub analytics: analytics::Rules,
 }
 
 /// The source of one engine.
 pub struct Source {
     application: Option<PgPool>,
     analytics: Option<PgPool>,
+    lane: analytics::Lane,
+    described: analytics::Described,
     /// Of the application database.
     idle: Arc<Idle>,
     statements: Statements,
@@ -98,16 +103,24 @@ impl Source {
         telemetry: Arc<Telemetry>,
     ) -> Result<Self, Error> {
         let idle = Idle::new(clock.clone());
-        let reach = |url: &str, variable, idle| pool(&options, url, variable, idle);
-        let application =
-            options.url.as_deref().map(|url| reach(url, "DATABASE_URL", idle.clone())).transpose()?;
-        let analytics = match options.analytics_url.as_deref() {
-            Some(url) => Some(reach(url, "ANALYTICS_DATABASE_URL", Idle::new(clock.clone()))?),
-            None => application.clone(),
+        let reach = |url: &str, variable, most, idle| pool(&options, url, variable, most, idle);
+        let application = options
+            .url
+            .as_deref()
+            .map(|url| reach(url, "DATABASE_URL", options.pool_max, idle.clone()))
+            .transpose()?;
+        let (analytics, variable) = match &options.analytics_url {
+            Some(url) => (Some(url), "ANALYTICS_DATABASE_URL"),
+            None => (options.url.as_ref(), "DATABASE_URL"),
         };
+        let most = analytics::Lane::connections(&options);
+        let analytics =
+            analytics.map(|url| reach(url, variable, most, Idle::new(clock.clone()))).transpose()?;
         Ok(Self {
             application,
             analytics,
+            lane: analytics::Lane::new(&options),
+            described: Default::default(),
             idle,
             statements,
             counts: Default::default(),
@@ -166,6 +179,7 @@ impl Source {
 
     /// Closes both pools.
     pub async fn close(&self) {
+        self.lane.close();
         for pool in [&self.application, &self.analytics].into_iter().flatten() {
             pool.close().await;
         }
@@ -266,25 +280,29 @@ impl Source {
     }
 
     fn failed(&self, error: &sqlx::Error) -> Error {
+        self.failed_at(&self.gate, error)
+    }
+
+    fn failed_at(&self, gate: &Mutex<Gate>, error: &sqlx::Error) -> Error {
         if matches!(error, sqlx::Error::Database(_)) {
             // The database is there and refused the statement: its answer, not an outage.
-            self.gate.lock().answered(self.clock.now_ms());
+            gate.lock().answered(self.clock.now_ms());
             self.telemetry.source_errors.up();
             let code =
                 error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned();
             // Shutting down, out of resources, no connection, no such login, no such database.
             if ["57P", "53", "08", "28", "3D"].iter().any(|class| code.starts_with(class)) {
-                return self.unreachable(error);
+                return self.unreachable(gate, error);
             }
             tracing::error!(component = "source", sqlstate = %code, "a statement was refused");
             return unavailable(&format!("the database refused the statement (SQLSTATE {code})"));
         }
-        self.unreachable(error)
+        self.unreachable(gate, error)
     }
 
-    fn unreachable(&self, error: &sqlx::Error) -> Error {
+    fn unreachable(&self, gate: &Mutex<Gate>, error: &sqlx::Error) -> Error {
         self.telemetry.source_errors.up();
-        if self.gate.lock().failed(self.clock.now_ms()) {
+        if gate.lock().failed(self.clock.now_ms()) {
             tracing::warn!(component = "source", reason = %kind(error), "the database is not reachable");
         }
         unavailable(&format!("the database is not reachable ({})", kind(error)))
@@ -319,7 +337,13 @@ fn kind(error: &sqlx::Error) -> String {
     }
 }
 
-fn pool(options: &Options, url: &str, variable: &'static str, idle: Arc<Idle>) -> Result<PgPool, Error> {
+fn pool(
+    options: &Options,
+    url: &str,
+    variable: &'static str,
+    most: u32,
+    idle: Arc<Idle>,
+) -> Result<PgPool, Error> {
     let mut connect = PgConnectOptions::from_str(url).map_err(|_| Error {
         code: Code::Config,
         message: format!("{variable} is not accepted: postgres://user:password@host:port/database").into(),
@@ -338,7 +362,7 @@ fn pool(options: &Options, url: &str, variable: &'static str, idle: Arc<Idle>) -
     };
     let deadline = Duration::from_millis(options.deadline_ms);
     let pool = PgPoolOptions::new()
-        .max_connections(options.pool_max)
+        .max_connections(most)
         .acquire_timeout(deadline)
         .idle_timeout(Duration::from_secs(300));
     Ok(idle.watch(pool).connect_lazy_with(connect))

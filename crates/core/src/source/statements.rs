@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{migration, outbox, rbac_texts, warm};
+use super::{analytics, migration, outbox, rbac_texts, warm};
 
 /// The statements of the product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,11 +44,23 @@ pub enum Statement {
     DashboardAge,
     /// Ids of what is worth warming.
     WarmIds,
+    /// Active data sources.
+    AnalyticsSources,
+    /// What the application says of one data source.
+    AnalyticsSource,
+    /// What the catalog says of its table.
+    AnalyticsColumns,
+    /// All of its rows.
+    AnalyticsExport,
+    /// Rows for a question.
+    AnalyticsRows,
+    /// Groups for a question.
+    AnalyticsGroups,
 }
 
 impl Statement {
     /// All statements, in the order of their counters.
-    pub const ALL: [Statement; 17] = [
+    pub const ALL: [Statement; 23] = [
         Statement::Ping,
         Statement::TokenIsBlacklisted,
         Statement::BlacklistToken,
@@ -66,6 +78,12 @@ impl Statement {
         Statement::DashboardHealth,
         Statement::DashboardAge,
         Statement::WarmIds,
+        Statement::AnalyticsSources,
+        Statement::AnalyticsSource,
+        Statement::AnalyticsColumns,
+        Statement::AnalyticsExport,
+        Statement::AnalyticsRows,
+        Statement::AnalyticsGroups,
     ];
 
     /// The name users see in the metrics.
@@ -88,6 +106,12 @@ impl Statement {
             Statement::DashboardHealth => "dashboard_health",
             Statement::DashboardAge => "dashboard_age",
             Statement::WarmIds => "warm_ids",
+            Statement::AnalyticsSources => "analytics_sources",
+            Statement::AnalyticsSource => "analytics_source",
+            Statement::AnalyticsColumns => "analytics_columns",
+            Statement::AnalyticsExport => "analytics_export",
+            Statement::AnalyticsRows => "analytics_rows",
+            Statement::AnalyticsGroups => "analytics_groups",
         }
     }
 }
@@ -167,6 +191,13 @@ fn text(statement: Statement, names: &dyn Names) -> String {
         | Statement::DashboardHealth
         | Statement::DashboardAge => String::new(),
         Statement::WarmIds => warm::ids(names),
+        Statement::AnalyticsSources => analytics::sources_text(names),
+        Statement::AnalyticsSource => analytics::source_text(names),
+        // Of a data source; see `analytics`.
+        Statement::AnalyticsColumns
+        | Statement::AnalyticsExport
+        | Statement::AnalyticsRows
+        | Statement::AnalyticsGroups => String::new(),
     }
 }
 

@@ -138,6 +138,13 @@ impl Embedded {
                 }
                 Reply::Done(there)
             }
+            Op::Keep { ttl_ms, .. } => {
+                let there = current.is_some();
+                if let Some(value) = current {
+                    shard.put(key.bytes(), value, now + ttl_ms, self.budget);
+                }
+                Reply::Done(there)
+            }
             Op::Count { delta, ttl_ms, etag, .. } => {
                 let counted = counter::count(key, current.as_ref(), *delta, *etag);
                 Reply::Number(counted.map(|counted| {
@@ -188,6 +195,11 @@ impl Embedded {
     /// Bytes held now, bookkeeping included.
     pub fn bytes(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().bytes).sum()
+    }
+
+    /// Bytes that it may hold.
+    pub fn budget(&self) -> usize {
+        self.budget * SHARDS
     }
 
     /// Entries held now, expired ones that were not looked at included.

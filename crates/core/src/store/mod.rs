@@ -50,6 +50,8 @@ pub enum Op {
     Life(Key),
     /// Gives a value another end.
     Prolong { key: Key, ttl_ms: u64 },
+    /// Gives whatever is there another end, and says whether something is.
+    Keep { key: Key, ttl_ms: u64 },
     /// Adds to a whole number; `ttl_ms` is for one that begins here. Never sent twice by the store.
     Count { key: Key, delta: i64, ttl_ms: u64, etag: u64 },
     /// Puts a key under a tag for so long. `nonce` is below [`FINER`].
@@ -78,6 +80,7 @@ impl Op {
             | Op::Tagged(key) => Some(key),
             Op::Tag { tag, .. } | Op::Untag { tag, .. } => Some(tag),
             Op::Prolong { key, .. }
+            | Op::Keep { key, .. }
             | Op::Count { key, .. }
             | Op::Add { key, .. }
             | Op::Swap { key, .. }
@@ -98,7 +101,7 @@ pub enum Reply {
     Bytes(Option<Bytes>),
     /// `Left`: milliseconds; `None` = not there, or without an end.
     Left(Option<u64>),
-    /// `Add`, `Swap`, `Replace`, `Release`, `Prolong`: whether it happened. `Delete`: whether something was there.
+    /// `Add`, `Swap`, `Replace`, `Release`, `Prolong`, `Keep`: whether it happened. `Delete`: whether something was there.
     /// `Put`, `Announce`, `Tag`, `Untag`: done.
     Done(bool),
     /// `Life`: milliseconds, `None` without a value. `Count`: the sum, `None` when that is not possible.

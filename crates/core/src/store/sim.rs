@@ -24,6 +24,8 @@ pub enum Fault {
     LoseReply,
     /// The reply arrives after so many milliseconds of runtime time.
     Delay(u64),
+    /// The request never arrives, and whoever sent it waits for ever.
+    Hang,
     /// The operations are refused.
     Refuse(StoreError),
 }
@@ -49,6 +51,11 @@ impl Sim {
     /// The faults of the next calls, in order; after them calls pass.
     pub fn script(&self, faults: impl IntoIterator<Item = Fault>) {
         self.script.lock().extend(faults);
+    }
+
+    /// Faults that no call met yet.
+    pub fn left(&self) -> usize {
+        self.script.lock().len()
     }
 
     /// Takes the store down or up: every call and probe fails while it is down.
@@ -88,6 +95,7 @@ impl Sim {
                 tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
                 replies
             }
+            Fault::Hang => std::future::pending().await,
             Fault::Refuse(error) => fail(&ops, &error),
         }
     }

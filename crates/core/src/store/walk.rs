@@ -26,6 +26,8 @@ pub struct Size {
     pub keys: Option<u64>,
     /// Bytes.
     pub bytes: Option<u64>,
+    /// Bytes that it may hold; unknown where it has no limit of its own.
+    pub limit: Option<u64>,
 }
 
 impl Walk {
@@ -57,6 +59,7 @@ impl Store {
             Store::Embedded(store) => store,
             Store::Sim(store) => store.walkable()?,
         };
-        Ok(Size { keys: Some(embedded.len() as u64), bytes: Some(embedded.bytes() as u64) })
+        let (keys, bytes, limit) = (embedded.len(), embedded.bytes(), embedded.budget());
+        Ok(Size { keys: Some(keys as u64), bytes: Some(bytes as u64), limit: Some(limit as u64) })
     }
 }

@@ -127,7 +127,11 @@ impl Core {
         // The application's queries need not go where ours went.
         job.begin(Stage::Sources, 0);
         let mut told = job.told.subscribe();
-        let _ = told.wait_for(|told| *told != Told::Nothing).await;
+        let heard = told.wait_for(|told| *told != Told::Nothing).await.map(|told| *told);
+        // Said after `told_to_stop` had looked, in the same turn.
+        if let Ok(Told::Stop(stop)) = heard {
+            return Some(stop);
+        }
         if self.cache.available() { stop } else { Some(WarmStop::StoreUnavailable) }
     }
 
@@ -232,7 +236,14 @@ impl Core {
     /// JavaScript's part is done; `stop` = or the rest is not wanted any more.
     pub fn tell_warming(&self, number: u64, stop: Option<WarmStop>) {
         if let Some(job) = self.warming.running().filter(|job| job.number == number) {
-            job.told.send_replace(stop.map_or(Told::SourcesDone, Told::Stop));
+            // Whoever was told to stop is not done.
+            job.told.send_if_modified(|told| {
+                let stopped = matches!(told, Told::Stop(_));
+                if !stopped {
+                    *told = stop.map_or(Told::SourcesDone, Told::Stop);
+                }
+                !stopped
+            });
         }
     }
 

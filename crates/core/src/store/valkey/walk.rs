@@ -40,15 +40,19 @@ impl Valkey {
 
     /// See [`crate::store::Store::size`].
     pub(in crate::store) async fn size(&self) -> Result<Size, StoreError> {
-        let mut size = Size { keys: Some(0), bytes: Some(0) };
+        let mut size = Size { keys: Some(0), bytes: Some(0), limit: Some(0) };
         for link in self.owners() {
             let keys = refusable(link.command(&redis::cmd("DBSIZE"), self.limit()).await)?;
             let info = refusable(link.command(redis::cmd("INFO").arg("memory"), self.limit()).await)?;
             let keys =
                 keys.and_then(|value| if let Value::Int(keys) = value { keys.try_into().ok() } else { None });
             size.keys = size.keys.zip(keys).map(|(sum, here): (u64, u64)| sum + here);
-            let bytes = info.as_ref().and_then(wire::text).and_then(used_memory);
+            let info = info.as_ref().and_then(wire::text);
+            let bytes = info.and_then(|info| figure(info, "used_memory:"));
             size.bytes = size.bytes.zip(bytes).map(|(sum, here)| sum + here);
+            // Without a limit of its own a server is as large as its machine, which nobody knows here.
+            let limit = info.and_then(|info| figure(info, "maxmemory:")).filter(|limit| *limit > 0);
+            size.limit = size.limit.zip(limit).map(|(sum, here)| sum + here);
         }
         Ok(size)
     }
@@ -81,10 +85,8 @@ fn page(reply: Value) -> Option<(u64, Vec<Bytes>)> {
     Some((wire::text(&cursor)?.parse().ok()?, keys.collect::<Option<_>>()?))
 }
 
-fn used_memory(info: &str) -> Option<u64> {
-    info.lines()
-        .find_map(|line| line.strip_prefix("used_memory:"))
-        .and_then(|bytes| bytes.trim().parse().ok())
+fn figure(info: &str, name: &str) -> Option<u64> {
+    info.lines().find_map(|line| line.strip_prefix(name)).and_then(|bytes| bytes.trim().parse().ok())
 }
 
 #[cfg(test)]
@@ -102,7 +104,8 @@ mod tests {
         for nonsense in [Value::Nil, Value::Array(vec![keys.clone()]), Value::Array(vec![bulk("x"), keys])] {
             assert_eq!(page(nonsense), None);
         }
-        assert_eq!(used_memory("# Memory\r\nused_memory:123\r\nused_memory_human:1K\r\n"), Some(123));
-        assert_eq!(used_memory("maxmemory:1"), None);
+        let info = "# Memory\r\nused_memory:123\r\nused_memory_human:1K\r\nmaxmemory:7\r\n";
+        assert_eq!((figure(info, "used_memory:"), figure(info, "maxmemory:")), (Some(123), Some(7)));
+        assert_eq!(figure("maxmemory:1", "used_memory:"), None);
     }
 }

@@ -242,6 +242,10 @@ fn command(op: &Op, whole_script: bool) -> Cmd {
             command = script(&PROLONG, whole_script, 1);
             command.arg(key.bytes()).arg(*ttl_ms);
         }
+        Op::Keep { key, ttl_ms } => {
+            command = redis::cmd("PEXPIRE");
+            command.arg(key.bytes()).arg(*ttl_ms);
+        }
         Op::Count { key, delta, ttl_ms, etag } => {
             command = script(&COUNT, whole_script, 1);
             command.arg(key.bytes()).arg(*delta).arg(*ttl_ms).arg(format!("{etag:016x}"));
@@ -376,7 +380,7 @@ fn answer(op: &Op, value: Value) -> Answer {
         }
         (Op::Delete(_), Value::Int(gone)) => Ok(Reply::Done(gone > 0)),
         (Op::Announce(_) | Op::Tag { .. } | Op::Untag { .. }, Value::Int(_)) => Ok(Reply::Done(true)),
-        (Op::Prolong { .. }, Value::Int(done @ 0..=1)) => Ok(Reply::Done(done == 1)),
+        (Op::Prolong { .. } | Op::Keep { .. }, Value::Int(done @ 0..=1)) => Ok(Reply::Done(done == 1)),
         (Op::Life(_), Value::Int(ms)) => Ok(Reply::Number((ms >= 0).then_some(ms))),
         (Op::Count { .. }, Value::Int(sum)) => Ok(Reply::Number(Some(sum))),
         (Op::Count { .. }, Value::Nil) => Ok(Reply::Number(None)),
