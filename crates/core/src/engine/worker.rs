@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
@@ -100,7 +101,7 @@ pub(super) async fn batch_of<T: Ticket>(core: Arc<Core>, batch: Vec<Job<T>>) {
     // In one go the server would be idle while this process is at work, and the other way round.
     let full = if batch.len() < limits::BATCH_HALVED { usize::MAX } else { batch.len().div_ceil(2) };
     let mut settled = Vec::new();
-    let mut sent = Vec::new();
+    let mut first = None;
     let mut part = Part::with_capacity(batch.len());
     for job in batch {
         // Whoever has less time than the store may take, or must wait for the first connection, goes alone.
@@ -113,9 +114,11 @@ pub(super) async fn batch_of<T: Ticket>(core: Arc<Core>, batch: Vec<Job<T>>) {
             Plan::Hot(read) => part.hot.push((read, job)),
             Plan::Task => task(&core, None, job),
         }
-        if part.hot.len() >= full {
+        if first.is_none() && part.hot.len() >= full {
             let rest = Part::with_capacity(full);
-            sent.push(tokio::spawn(travel(core.clone(), std::mem::replace(&mut part, rest))));
+            let mut half = Box::pin(travel(core.clone(), std::mem::replace(&mut part, rest)));
+            let sent = std::future::poll_fn(|context| Poll::Ready(half.as_mut().poll(context))).await;
+            first = sent.is_pending().then_some(half);
             // It leaves now: the server is at work while the rest is planned.
             tokio::task::yield_now().await;
         }
@@ -123,10 +126,12 @@ pub(super) async fn batch_of<T: Ticket>(core: Arc<Core>, batch: Vec<Job<T>>) {
     if !settled.is_empty() {
         settle(&core, settled);
     }
-    travel(core, part).await;
-    for part in sent {
-        // What became of it is told to its callers.
-        let _ = part.await;
+    match first {
+        // In one task, which looks at the first half first: what a server wants to be asked again keeps its order.
+        Some(first) => {
+            futures_util::future::join(first, travel(core, part)).await;
+        }
+        None => travel(core, part).await,
     }
 }
 
