@@ -2026,7 +2026,8 @@ export interface RateLimitCheck {
  *   more than 256 characters the SHA-256 is counted.
  * - Limits up to 1,000 are exact to the millisecond. Larger ones count an admission up to a twentieth of the window
  *   too long, hence never admit too much, and take less than 600 bytes.
- * - Calls of one turn travel in one round trip, those of one limit as one evaluation, in their order. A denied
+ * - Calls of one turn travel in one round trip, those of one limit as one evaluation, in their order; 64 calls and more
+ *   travel in two halves, one after the other. A denied
  *   identifier costs no command until `retryAfterMs` is over, or one a second where the user of the store may not
  *   SUBSCRIBE.
  * - While the store is away each process goes on within its share of the limit, counts what it knows of the others

@@ -54,10 +54,11 @@ export interface Hot {
 export type LimitArguments = readonly (string | number)[];
 
 /**
- * Five numbers per limit: state, remaining, milliseconds until more of it is back, until all of it is, and until a
- * retry (-1 = never). State: 0 denied, 1 admitted, 2 denied for want of a store, 3 not asked; 4 more without the store.
+ * Twelve characters of 16 bits per limit: state (1), remaining (2), milliseconds until more of it is back (3), until all
+ * of it is (3), and until a retry (3, all bits set = never), higher bits first. State: 0 denied, 1 admitted, 2 denied
+ * for want of a store, 3 not asked; 4 more without the store. One text crosses in the time of one number.
  */
-export type LimitReply = readonly number[];
+export type LimitReply = string;
 
 /** First element of a reply that hands out a loader ticket, or that names somebody else's failed loader. */
 export const LEAD = -1;

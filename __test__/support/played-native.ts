@@ -110,6 +110,17 @@ export class Native {
     return this.limits ?? Array.from({ length: limits.length / 6 }, () => admitted).flat();
   }
 
+  /** As it crosses: the numbers of each limit in 1, 2, 3, 3 and 3 characters of 16 bits. */
+  #packed(told: readonly number[]): string {
+    const widths = [1, 2, 3, 3, 3];
+    const characters = told.flatMap((number, at) =>
+      Array.from({ length: widths[at % 5] as number }, (_, place) =>
+        Number((BigInt(number) >> BigInt(16 * ((widths[at % 5] as number) - 1 - place))) & 0xffffn),
+      ),
+    );
+    return String.fromCharCode(...characters);
+  }
+
   hot(): object {
     return {
       peekContext: (id: string, asked: boolean) => {
@@ -137,15 +148,16 @@ export class Native {
         this.calls.push(['authorize', ...given, ...(limits === null ? [] : [limits])]);
         const told = limits === null ? null : this.#told(limits);
         if (told?.some((state, at) => at % 5 === 0 && (state & 3) !== 1)) {
-          return [null, null, null, null, null, null, told];
+          return [null, null, null, null, null, null, this.#packed(told)];
         }
+        const packed = told === null ? null : this.#packed(told);
         const { jti = null, user_id = null } = claimsIn(token);
         const id = userId ?? user_id;
         const found = id === null || this.denied !== null ? undefined : this.kept.get(id.toLowerCase());
         await this.gate;
         if (this.failure !== undefined) throw this.failure;
         if (this.careful && token !== null && this.payload === null) {
-          return [null, null, null, null, checkToken ? (tokenId ?? jti) : null, id, told];
+          return [null, null, null, null, checkToken ? (tokenId ?? jti) : null, id, packed];
         }
         const missing = id !== null && found === undefined ? 'unknown' : null;
         return [
@@ -155,12 +167,12 @@ export class Native {
           this.denied ?? missing,
           checkToken ? (tokenId ?? jti) : null,
           id,
-          told,
+          packed,
         ];
       },
       limits: async (limits: readonly unknown[], charge: boolean) => {
         this.calls.push(['limits', limits, charge]);
-        return this.#told(limits);
+        return this.#packed(this.#told(limits));
       },
       beginJwt: async () => [-1, 0],
     };

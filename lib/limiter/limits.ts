@@ -52,8 +52,9 @@ const GLOBAL = 'global';
 const ADDRESS = 'ip';
 /** Longer ones are counted by their digest. */
 const LONGEST_IDENTIFIER = 256;
-/** Numbers that describe one limit in a reply. */
-const NUMBERS = 5;
+/** Characters that describe one limit in a reply, and what means never. */
+const CHARACTERS = 12;
+const NEVER = 2 ** 48 - 1;
 const ADMITTED = 1;
 const UNAVAILABLE = 2;
 const NOT_ASKED = 3;
@@ -71,7 +72,7 @@ export class Limits {
     this.#usual = FALLBACKS[this.#settings.onStoreFailure];
   }
 
-  async check(
+  check(
     type: unknown,
     identifier: unknown,
     limit: unknown,
@@ -79,16 +80,22 @@ export class Limits {
     options: Public.RateLimitOptions | undefined,
     charge = true,
   ): Promise<Public.RateLimitResult> {
-    if (options !== undefined) check(options);
-    const called = name(type);
-    const spec: Spec = {
-      type: called,
-      identifier: whose(called, identifier),
-      limit: amount('limit', limit),
-      windowMs: milliseconds(windowSeconds),
-      cost: options?.cost === undefined ? 1 : amount('cost', options.cost),
-      fallback: options?.onStoreFailure === undefined ? this.#usual : fallback(options.onStoreFailure),
-    };
+    let spec: Spec;
+    // Not an async function around another one: that costs a promise and three turns of the queue for every check.
+    try {
+      if (options !== undefined) check(options);
+      const called = name(type);
+      spec = {
+        type: called,
+        identifier: whose(called, identifier),
+        limit: amount('limit', limit),
+        windowMs: milliseconds(windowSeconds),
+        cost: options?.cost === undefined ? 1 : amount('cost', options.cost),
+        fallback: options?.onStoreFailure === undefined ? this.#usual : fallback(options.onStoreFailure),
+      };
+    } catch (error) {
+      return Promise.reject(error);
+    }
     return this.ask(spec, charge, options);
   }
 
@@ -301,7 +308,7 @@ export function combined(reply: LimitReply, specs: readonly Spec[]): Public.Comb
     const result = resultOf(reply, 0, only, now);
     if (result !== undefined) return { ...result, results: [result] };
   }
-  const results = specs.map((spec, at) => resultOf(reply, at * NUMBERS, spec, now));
+  const results = specs.map((spec, at) => resultOf(reply, at * CHARACTERS, spec, now));
   return combine(results.filter((one) => one !== undefined));
 }
 
@@ -311,12 +318,12 @@ function resultOf(
   spec: Spec,
   now: number,
 ): Public.RateLimitResult | undefined {
-  const given = reply[at] as number;
+  const given = reply.charCodeAt(at);
   const state = given & 3;
   if (state === NOT_ASKED) return undefined;
-  const remaining = reply[at + 1] as number;
-  const resetTime = now + (reply[at + 3] as number);
-  const retry = reply[at + 4] as number;
+  const remaining = reply.charCodeAt(at + 1) * 65_536 + reply.charCodeAt(at + 2);
+  const resetTime = now + six(reply, at + 6);
+  const retry = six(reply, at + 9);
   const result = {
     allowed: state === ADMITTED,
     current: state === UNAVAILABLE ? 0 : Math.max(0, spec.limit - remaining),
@@ -324,13 +331,18 @@ function resultOf(
     remaining,
     resetTime,
     resetAt: Math.ceil(resetTime / 1_000),
-    retryAfterMs: retry < 0 ? Number.POSITIVE_INFINITY : retry,
-    replenishAfterMs: reply[at + 2] as number,
+    retryAfterMs: retry === NEVER ? Number.POSITIVE_INFINITY : retry,
+    replenishAfterMs: six(reply, at + 3),
     degraded: given >= 4,
     type: spec.type,
     windowSeconds: spec.windowMs / 1_000,
   };
   return state === UNAVAILABLE ? { ...result, unavailable: true } : result;
+}
+
+/** Six bytes in three characters. */
+function six(reply: LimitReply, at: number): number {
+  return (reply.charCodeAt(at) * 65_536 + reply.charCodeAt(at + 1)) * 65_536 + reply.charCodeAt(at + 2);
 }
 
 /**

@@ -1,5 +1,5 @@
 //! The calls of the rate limiter. A limit crosses as six values: type, identifier, most, window in milliseconds, cost,
-//! and 0 (local), 1 (open) or 2 (closed); what it says comes back as five numbers (`bridge::outcome`).
+//! and 0 (local), 1 (open) or 2 (closed); what it says comes back as a text (`bridge::outcome`).
 
 use std::ptr;
 
@@ -25,7 +25,7 @@ pub(super) unsafe extern "C" fn limit(env: sys::napi_env, info: sys::napi_callba
             let mut charged = false;
             sys::napi_get_value_bool(env, charge, &mut charged);
             let check = check(env, [kind, identifier, most, window, cost, fallback])?;
-            let request = Request::Limit { checks: vec![check], charge: charged };
+            let request = Request::Limit { check, charge: charged };
             Ok(bound.queue.submit(env, &bound.engine, request, deadline(double(env, ms))))
         })
     }
@@ -38,7 +38,7 @@ pub(super) unsafe extern "C" fn limits(env: sys::napi_env, info: sys::napi_callb
         call(env, info, |bound, [limits, charge, ms]: [_; 3]| {
             let mut charged = false;
             sys::napi_get_value_bool(env, charge, &mut charged);
-            let request = Request::Limit { checks: checks(env, limits)?, charge: charged };
+            let request = Request::Limits { checks: checks(env, limits)?, charge: charged };
             Ok(bound.queue.submit(env, &bound.engine, request, deadline(double(env, ms))))
         })
     }

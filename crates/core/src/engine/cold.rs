@@ -15,6 +15,7 @@ use crate::store::{Op, Reply};
 use super::fallbacks::Past;
 use super::gather::Want;
 use super::hot::{Hot, OneHot, Plan, Read};
+use super::ratelimits::limits_outcome;
 use super::{Core, Outcome, Request, Started};
 
 impl Core {
@@ -78,6 +79,7 @@ impl Core {
             | Request::RolePermissions { .. }
             | Request::Authorize(_)
             | Request::Limit { .. }
+            | Request::Limits { .. }
             | Request::Analytics(_)
             | Request::CachedValue { .. }
             | Request::BeginValue { .. }
@@ -110,7 +112,7 @@ impl Core {
             Hot::One(hot) => *hot,
             Hot::Context(hot) => return self.cold_context(*hot, started).await,
             Hot::Authorize(hot) => return self.cold_authorize(*hot, started).await,
-            Hot::Limits(hot) => return Outcome::Limits(self.refund(*hot).await),
+            Hot::Limits(hot) => return limits_outcome(self.refund(*hot).await),
             Hot::Analytics(hot) => return Box::pin(self.cold_analytics(*hot, started)).await.into(),
         };
         let OneHot { read, full, asked, changed, .. } = hot;

@@ -21,7 +21,7 @@ use crate::values::{self, ValueSubject};
 use super::analytics::AnalyticsHot;
 use super::authorize::AuthorizeHot;
 use super::contexts::ContextHot;
-use super::ratelimits::LimitsHot;
+use super::ratelimits::{LimitsHot, limits_outcome};
 use super::{Core, Outcome, Request, Started};
 
 /// What becomes of a request before the store is asked.
@@ -182,7 +182,10 @@ impl Core {
                     .unwrap_or_else(Plan::failed);
             }
             Request::Authorize(asked) => return self.plan_authorize(asked, ops, started),
-            Request::Limit { checks, charge } => {
+            Request::Limit { check, charge } => {
+                return self.plan_limits_alone(std::slice::from_ref(check), *charge, ops, started);
+            }
+            Request::Limits { checks, charge } => {
                 return self.plan_limits_alone(checks, *charge, ops, started);
             }
             Request::Analytics(ask) => return self.plan_analytics(ask, ops),
@@ -266,7 +269,7 @@ impl Core {
             Hot::One(hot) => hot,
             Hot::Context(hot) => return self.settle_context(hot, replies, started),
             Hot::Authorize(hot) => return self.settle_authorize(hot, replies, started),
-            Hot::Limits(hot) => return self.settle_limits(hot, replies, started).map(Outcome::Limits),
+            Hot::Limits(hot) => return self.settle_limits(hot, replies, started).map(limits_outcome),
             Hot::Analytics(hot) => {
                 self.take_analytics(hot, replies);
                 return None;

@@ -208,8 +208,13 @@ pub enum Request {
     Authorize(Box<Authorize>),
     /// The invalidations of users, contexts and their parts.
     InvalidateRbac(Box<RbacInvalidation>),
-    /// `checkRateLimit` and all like it; `charge` = not `peekRateLimit`.
+    /// `checkRateLimit`; `charge` = not `peekRateLimit`.
     Limit {
+        check: LimitCheck,
+        charge: bool,
+    },
+    /// `checkRateLimits`: of several limits.
+    Limits {
         checks: Vec<LimitCheck>,
         charge: bool,
     },
@@ -289,6 +294,8 @@ pub enum Outcome {
     Invalidated(Invalidation, Option<bool>),
     /// What is known about one request to the application.
     Authorized(Box<Authorized>),
+    /// What the limit of a check says.
+    Limit(Told),
     /// What each limit of a check says.
     Limits(Vec<Told>),
     /// JSON text.

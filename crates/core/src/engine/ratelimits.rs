@@ -50,10 +50,9 @@ pub enum LimitChange {
 /// A check on its way.
 pub(super) struct LimitsHot {
     asked: Vec<Asked>,
-    /// The checks of each operation, by place.
+    /// The checks of each operation, by place. None when there is only one: nearly always.
     groups: Vec<Vec<usize>>,
-    /// Of the denials of each key, before it was sent; and when that was.
-    epochs: Vec<u64>,
+    /// When it was sent.
     sent_ms: u64,
     charged: bool,
     /// What was charged although the whole is denied.
@@ -63,7 +62,7 @@ pub(super) struct LimitsHot {
 
 impl LimitsHot {
     pub(super) fn ops(&self) -> usize {
-        self.groups.len()
+        self.groups.len().max(1)
     }
 }
 
@@ -103,23 +102,26 @@ impl Core {
             self.count_limits(&told, Tier::Near, started);
             return Ok(LimitPlan::Now(told));
         }
-        let groups = self.groups(&asked, charge);
+        let alone = |one: &Asked| {
+            let Check { key, limit, cost } = &one.check;
+            let action = match charge {
+                true => Action::Consume(vec![Run { cost: *cost, count: 1 }]),
+                false => Action::Peek { cost: *cost },
+            };
+            Op::Limit { key: key.clone(), limit: *limit, action }
+        };
+        let groups = if asked.len() > 1 { self.groups(&asked, charge) } else { Vec::new() };
+        if let [one] = &asked[..] {
+            ops.push(alone(one));
+        }
         for group in &groups {
             ops.push(match &group[..] {
-                [at] => {
-                    let Check { key, limit, cost } = &asked[*at].check;
-                    let action = match charge {
-                        true => Action::Consume(vec![Run { cost: *cost, count: 1 }]),
-                        false => Action::Peek { cost: *cost },
-                    };
-                    Op::Limit { key: key.clone(), limit: *limit, action }
-                }
+                [at] => alone(&asked[*at]),
                 several => Op::LimitAll(several.iter().map(|at| asked[*at].check.clone()).collect()),
             });
         }
-        let epochs = asked.iter().map(|one| cache.limits.epoch(&one.check.key)).collect();
         let (refunds, told) = (Vec::new(), Vec::new());
-        Ok(LimitPlan::Hot(LimitsHot { asked, groups, epochs, sent_ms: now, charged: charge, refunds, told }))
+        Ok(LimitPlan::Hot(LimitsHot { asked, groups, sent_ms: now, charged: charge, refunds, told }))
     }
 
     pub(super) fn plan_limits_alone(
@@ -130,7 +132,7 @@ impl Core {
         started: Started,
     ) -> Plan {
         match self.plan_limits(checks, charge, ops, started) {
-            Ok(LimitPlan::Now(told)) => Plan::Now(Outcome::Limits(told)),
+            Ok(LimitPlan::Now(told)) => Plan::Now(limits_outcome(told)),
             Ok(LimitPlan::Hot(hot)) => Plan::Hot(Hot::Limits(Box::new(hot))),
             Err(error) => Plan::failed(error),
         }
@@ -139,7 +141,8 @@ impl Core {
     fn asked(&self, check: &LimitCheck) -> Result<Asked, Error> {
         let limit = Limit::new(check.most, check.window_ms)?;
         let key = self.limit_key(&check.kind, &check.identifier)?;
-        Ok(Asked { check: Check { key, limit, cost: check.cost.max(1) }, fallback: check.fallback })
+        let epoch = self.cache.limits.epoch(&key);
+        Ok(Asked { check: Check { key, limit, cost: check.cost.max(1) }, fallback: check.fallback, epoch })
     }
 
     fn limit_key(&self, kind: &str, identifier: &str) -> Result<Key, Error> {
@@ -155,7 +158,7 @@ impl Core {
     /// Which checks are one operation: those whose keys lie in one slot.
     fn groups(&self, asked: &[Asked], charge: bool) -> Vec<Vec<usize>> {
         let join = charge && self.cache.limits.may_join();
-        let clustered = join && asked.len() > 1 && self.cache.store.mode() == "cluster";
+        let clustered = join && self.cache.store.mode() == "cluster";
         let mut groups: Vec<Vec<usize>> = Vec::with_capacity(1);
         for (at, one) in asked.iter().enumerate() {
             let same = |group: &&mut Vec<usize>| {
@@ -172,19 +175,19 @@ impl Core {
     /// The answer to a check of which one limit is known to deny.
     fn denied_before(&self, asked: &[Asked], now: u64) -> Option<Vec<Told>> {
         let heard = self.cache.hears();
-        let mut told = vec![Told::NotAsked; asked.len()];
-        for (told, Asked { check, .. }) in told.iter_mut().zip(asked) {
-            if let Some(answer) =
-                self.cache.limits.denial(check.key.bytes(), &check.limit, check.cost, now, heard)
-            {
-                *told = Told::Store(answer);
+        let mut told = Vec::new();
+        for (at, Asked { check: Check { key, limit, cost }, .. }) in asked.iter().enumerate() {
+            if let Some(answer) = self.cache.limits.denial(key.bytes(), limit, *cost, now, heard) {
+                // Made when it is needed: hardly any check is denied before.
+                told.resize(asked.len(), Told::NotAsked);
+                told[at] = Told::Store(answer);
             }
         }
-        let denied = told.iter().any(|told| *told != Told::NotAsked);
-        if denied {
-            self.telemetry.limits_denied_near.up();
+        if told.is_empty() {
+            return None;
         }
-        denied.then_some(told)
+        self.telemetry.limits_denied_near.up();
+        Some(told)
     }
 
     /// Decides without the store. `None`: it is back, and `gently` = then it shall be asked.
@@ -210,6 +213,9 @@ impl Core {
         replies: &[StoreResult],
         started: Started,
     ) -> Option<Vec<Told>> {
+        if let ([asked], [reply]) = (&hot.asked[..], replies) {
+            return Some(vec![self.settle_limit(asked, hot, reply, started)]);
+        }
         let mut told = vec![Told::NotAsked; hot.asked.len()];
         let mut evaluations: Vec<Option<Evaluation>> = vec![None; hot.asked.len()];
         let mut heard = Vec::with_capacity(hot.asked.len());
@@ -266,10 +272,31 @@ impl Core {
         None
     }
 
+    /// The same for a single limit: there is nothing to give back, and nothing but the answer is allocated.
+    fn settle_limit(&self, asked: &Asked, hot: &LimitsHot, reply: &StoreResult, started: Started) -> Told {
+        let told = match reply {
+            Ok(Reply::Limits(all)) if all.len() == 1 => {
+                let charged = hot.charged && all[0].runs.iter().all(|run| run.admitted > 0);
+                let answer = answer(&asked.check, &all[0], charged);
+                if hot.charged {
+                    let sent = (asked.epoch, hot.sent_ms);
+                    self.cache.limits.heard(&asked.check, &all[0], &answer, sent, self.cache.clock.now_ms());
+                }
+                Told::Store(answer)
+            }
+            _ => {
+                let alone = self.alone(std::slice::from_ref(asked), hot.charged, false);
+                alone.and_then(|mut told| told.pop()).unwrap_or(Told::NotAsked)
+            }
+        };
+        self.count_limits(std::slice::from_ref(&told), Tier::Store, started);
+        told
+    }
+
     fn remember(&self, hot: &LimitsHot, at: usize, evaluation: &Evaluation, charged: bool) {
         let (check, now) = (&hot.asked[at].check, self.cache.clock.now_ms());
         let answer = answer(check, evaluation, charged);
-        let sent = (hot.epochs[at], hot.sent_ms);
+        let sent = (hot.asked[at].epoch, hot.sent_ms);
         if charged {
             return self.cache.limits.heard(check, evaluation, &answer, sent, now);
         }
@@ -356,6 +383,17 @@ impl Core {
             self.announce_changed(key).await;
         }
         Ok(done)
+    }
+}
+
+/// What a caller gets.
+pub(super) fn limits_outcome(mut told: Vec<Told>) -> Outcome {
+    match told.pop() {
+        Some(one) if told.is_empty() => Outcome::Limit(one),
+        last => {
+            told.extend(last);
+            Outcome::Limits(told)
+        }
     }
 }
 

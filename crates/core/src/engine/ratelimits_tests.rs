@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
+use super::super::Request;
+use super::super::worker::{self, Job, Ticket};
 use super::*;
 use crate::base::clock::Clock;
 use crate::config;
@@ -82,4 +85,52 @@ async fn health_says_why_the_store_is_not_believed_about_limits() {
     assert!(reason().contains("does not take"), "{}", reason());
     assert!(core.cache.limits.trust());
     assert_eq!(reason(), "");
+}
+
+/// What the requests of a batch were told, in the groups in which they were told it.
+type Groups = Arc<Mutex<Vec<Vec<(usize, Outcome)>>>>;
+
+/// Number so of a batch.
+struct Noted(usize, Groups);
+
+impl Ticket for Noted {
+    fn settle(self, outcome: Outcome) {
+        self.1.lock().push(vec![(self.0, outcome)]);
+    }
+
+    fn settle_many(settled: Vec<(Self, Outcome)>) {
+        let Some(groups) = settled.first().map(|(first, _)| first.1.clone()) else { return };
+        groups.lock().push(settled.into_iter().map(|(one, outcome)| (one.0, outcome)).collect());
+    }
+}
+
+#[tokio::test]
+async fn a_large_batch_travels_in_halves_in_its_order() {
+    let core = core().await;
+    const LARGE: usize = limits::BATCH_HALVED;
+    let cases = [
+        (LARGE - 1, 7, 1),
+        (LARGE, 1, 2),
+        (LARGE, 7, 2),
+        (LARGE, LARGE, 2),
+        (limits::BATCH_REQUESTS, 100, 2),
+    ];
+    for (turn, (jobs, distinct, parts)) in cases.into_iter().enumerate() {
+        let groups = Groups::default();
+        let job = |at: usize| {
+            let identifier = format!("{turn} {}", at % distinct);
+            let check = LimitCheck { identifier, ..check("part", 1_000) };
+            let (request, started) = (Request::Limit { check, charge: true }, Started { us: 0, moment: 0 });
+            Job { request, deadline_ms: 0, started, ticket: Noted(at, groups.clone()) }
+        };
+        worker::batch_of(core.clone(), (0..jobs).map(job).collect()).await;
+        let groups = std::mem::take(&mut *groups.lock());
+        assert_eq!(groups.len(), parts, "{jobs} checks of {distinct} limits");
+        let told: Vec<(usize, Outcome)> = groups.into_iter().flatten().collect();
+        assert_eq!(told.len(), jobs);
+        for (at, outcome) in told {
+            let Outcome::Limit(Told::Store(answer)) = outcome else { panic!("{outcome:?}") };
+            assert_eq!(answer.quota.remaining as usize, 1_000 - at / distinct - 1, "{at}: in their order");
+        }
+    }
 }

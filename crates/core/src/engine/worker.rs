@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
@@ -97,24 +98,58 @@ async fn spin<T>(
 pub(super) async fn batch_of<T: Ticket>(core: Arc<Core>, batch: Vec<Job<T>>) {
     let ready = core.cache.is_ready();
     core.fallback_share();
+    // In one go the server would be idle while this process is at work, and the other way round.
+    let full = if batch.len() < limits::BATCH_HALVED { usize::MAX } else { batch.len().div_ceil(2) };
     let mut settled = Vec::new();
-    let mut hot: Vec<(Hot, Job<T>)> = Vec::with_capacity(batch.len());
-    let mut ops = Vec::with_capacity(batch.len());
+    let mut first = None;
+    let mut part = Part::with_capacity(batch.len());
     for job in batch {
         // Whoever has less time than the store may take, or must wait for the first connection, goes alone.
         if !ready || (1..=core.settings.store.deadline_ms).contains(&job.deadline_ms) {
             task(&core, None, job);
             continue;
         }
-        match core.plan(&job.request, &mut ops, job.started) {
+        match core.plan(&job.request, &mut part.ops, job.started) {
             Plan::Now(outcome) => settled.push((job.ticket, outcome)),
-            Plan::Hot(read) => hot.push((read, job)),
+            Plan::Hot(read) => part.hot.push((read, job)),
             Plan::Task => task(&core, None, job),
+        }
+        if first.is_none() && part.hot.len() >= full {
+            let rest = Part::with_capacity(full);
+            let mut half = Box::pin(travel(core.clone(), std::mem::replace(&mut part, rest)));
+            let sent = std::future::poll_fn(|context| Poll::Ready(half.as_mut().poll(context))).await;
+            first = sent.is_pending().then_some(half);
+            // It leaves now: the server is at work while the rest is planned.
+            tokio::task::yield_now().await;
         }
     }
     if !settled.is_empty() {
         settle(&core, settled);
     }
+    match first {
+        // In one task, which looks at the first half first: what a server wants to be asked again keeps its order.
+        Some(first) => {
+            futures_util::future::join(first, travel(core, part)).await;
+        }
+        None => travel(core, part).await,
+    }
+}
+
+/// Requests of a batch that travel together, and what they ask the store.
+struct Part<T> {
+    hot: Vec<(Hot, Job<T>)>,
+    ops: Vec<Op>,
+}
+
+impl<T> Part<T> {
+    fn with_capacity(requests: usize) -> Self {
+        Self { hot: Vec::with_capacity(requests), ops: Vec::with_capacity(requests) }
+    }
+}
+
+/// Asks what these requests need and settles those that can be settled.
+async fn travel<T: Ticket>(core: Arc<Core>, part: Part<T>) {
+    let Part { hot, ops } = part;
     if hot.is_empty() {
         return;
     }
@@ -132,7 +167,7 @@ pub(super) async fn batch_of<T: Ticket>(core: Arc<Core>, batch: Vec<Job<T>>) {
     settle(&core, settled);
 }
 
-/// Asks every question once, however many requests of the batch have it: a role, the organizations and the
+/// Asks every question once, however many requests of a part have it: a role, the organizations and the
 /// epoch are those of many users. All of them began before it is sent. Checks of one limit are one evaluation, in
 /// the order in which they came, and each is told what it would have been told alone.
 async fn ask_once(core: &Core, ops: Vec<Op>) -> Replies {

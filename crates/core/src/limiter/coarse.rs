@@ -191,6 +191,27 @@ fn encode(now: u64, blocked: u64, all: &[Bucket]) -> Vec<u8> {
     bytes
 }
 
+/// Admits `total` more where that is usual: into the bucket that is open, while all of them count. The same bytes as
+/// [`apply`] leaves. How much counts then; `None` = it is not usual, and nothing is done.
+pub(super) fn charge(value: &mut [u8], limit: &Limit, total: u64, now: u64) -> Option<u64> {
+    let last = value.len().checked_sub(BUCKET).filter(|last| *last >= COARSE_HEADER)?;
+    let clock = u48(value, 4);
+    if !value.starts_with(COARSE) || value[10..16] != [0; 6] || clock > now {
+        return None;
+    }
+    let (base, oldest, newest, sum) =
+        (u48(value, 16), u48(value, COARSE_HEADER), u48(value, last), u48(value, last + 6));
+    let edge = now.saturating_sub(limit.window_ms());
+    let counts = sum.checked_sub(base)? + total;
+    let open = oldest > edge && newest >= now && newest <= clock + limit.window_ms();
+    if !open || counts > u64::from(limit.most()) {
+        return None;
+    }
+    value[4..10].copy_from_slice(&packed(now));
+    value[last + 6..].copy_from_slice(&packed(sum + total));
+    Some(counts)
+}
+
 pub(super) fn live(value: &[u8], limit: &Limit, now: u64) -> u64 {
     Buckets::open(value, limit, now).live()
 }

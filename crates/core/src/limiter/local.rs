@@ -9,7 +9,7 @@
 use super::coalesce::{self, split};
 use super::coarse::width_ms;
 use super::merge::Aged;
-use super::{Action, Answer, Decision, Evaluation, Form, Limit, Run, apply, live};
+use super::{Action, Answer, Decision, Evaluation, Form, Limit, Run, apply, charge, live};
 
 /// Moments of a window that the store is told of.
 const MOMENTS: u64 = 64;
@@ -31,11 +31,15 @@ impl Local {
     pub fn heard(&mut self, limit: &Limit, runs: &[Run], evaluation: &Evaluation, now_ms: u64) {
         let now_ms = now_ms.max(1);
         let charged = coalesce::charged(runs, evaluation).min(u64::from(u32::MAX)) as u32;
-        if charged > 0 {
-            self.charge(limit, charged, now_ms);
-        }
+        let usual = if charged > 0 { charge(&mut self.own, limit, charged, now_ms) } else { None };
+        let own = usual.unwrap_or_else(|| {
+            if charged > 0 {
+                self.charge(limit, charged, now_ms);
+            }
+            live(&self.own, limit, now_ms)
+        });
         let left = coalesce::left(limit, runs, evaluation);
-        let own = live(&self.own, limit, now_ms).min(u64::from(u32::MAX)) as u32;
+        let own = own.min(u64::from(u32::MAX)) as u32;
         self.foreign = limit.most().saturating_sub(left.remaining).saturating_sub(own);
         self.foreign_until_ms = now_ms + left.reset_ms;
     }

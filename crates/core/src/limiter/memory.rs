@@ -52,6 +52,8 @@ pub struct Asked {
     pub check: Check,
     /// Without the store.
     pub fallback: Fallback,
+    /// Of the denials of the key, before it is sent.
+    pub epoch: u64,
 }
 
 /// What one check of several was told.
@@ -172,7 +174,7 @@ impl Memory {
         let mut told = vec![Told::NotAsked; asked.len()];
         if asked.len() > 1 {
             // Looked at first: what one of them denies is charged to none.
-            for (told, Asked { check, fallback }) in told.iter_mut().zip(asked) {
+            for (told, Asked { check, fallback, .. }) in told.iter_mut().zip(asked) {
                 let Check { key, limit, cost } = check;
                 *told = fallback.tell(locals.peek(key, limit, share(check), *cost, now_ms));
                 if !told.admits() {
@@ -183,7 +185,7 @@ impl Memory {
                 return Some(told);
             }
         }
-        for (told, Asked { check, fallback }) in told.iter_mut().zip(asked) {
+        for (told, Asked { check, fallback, .. }) in told.iter_mut().zip(asked) {
             let Check { key, limit, cost } = check;
             *told = fallback.tell(locals.decide(key, limit, share(check), *cost, now_ms));
         }
@@ -331,7 +333,7 @@ mod tests {
 
     fn asked(kind: &str, most: u32, fallback: Fallback) -> Asked {
         let limit = Limit::new(most, 1_000).expect("a limit");
-        Asked { check: Check { key: Keys::new("").limit(kind, "u"), limit, cost: 1 }, fallback }
+        Asked { check: Check { key: Keys::new("").limit(kind, "u"), limit, cost: 1 }, fallback, epoch: 0 }
     }
 
     fn admitted(told: &[Told]) -> Vec<bool> {

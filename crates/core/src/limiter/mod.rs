@@ -220,10 +220,65 @@ pub fn apply(value: &mut Vec<u8>, limit: &Limit, action: &Action, now_ms: u64) -
     }
 }
 
+/// Admits so much more, if that is usual: see the forms. How much counts then, or `None` and nothing is done.
+fn charge(value: &mut Vec<u8>, limit: &Limit, cost: u32, now_ms: u64) -> Option<u64> {
+    match limit.form() {
+        Form::Ring => ring::charge(value, limit, cost as usize, now_ms),
+        Form::Coarse => coarse::charge(value, limit, u64::from(cost), now_ms),
+    }
+}
+
 /// How much of what is stored counts now.
 fn live(value: &[u8], limit: &Limit, now_ms: u64) -> u64 {
     match limit.form() {
         Form::Ring => ring::live(value, limit, now_ms),
         Form::Coarse => coarse::live(value, limit, now_ms),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_usual_leaves_the_same_bytes() {
+        let (mut rng, mut usual) = (fastrand::Rng::with_seed(3), [0; 2]);
+        for round in 0..2_000 {
+            let most = if round % 2 == 0 {
+                if round % 4 == 0 { rng.u32(1..300) } else { rng.u32(300..=RING_MOST) }
+            } else {
+                rng.u32(RING_MOST + 1..3_000)
+            };
+            let limit = Limit::new(most, 1_000).expect("a limit");
+            let (mut value, mut now) = (Vec::new(), rng.u64(1..3_000));
+            for _ in 0..100 {
+                now = if rng.u8(0..50) == 0 {
+                    now.saturating_sub(rng.u64(0..50)).max(1)
+                } else {
+                    now + rng.u64(0..30)
+                };
+                if rng.u8(0..40) == 0 {
+                    let rare = [
+                        Action::Block { for_ms: rng.u64(0..100) },
+                        Action::Reward { cost: rng.u32(1..9), stamp_ms: None },
+                        Action::Merge(vec![Aged { age_ms: rng.u64(0..900), count: rng.u32(0..9) }]),
+                    ];
+                    apply(&mut value, &limit, rng.choice(&rare).expect("there are three"), now);
+                }
+                let cost = rng.u32(1..=(most / 20).max(2));
+                let mut charged = value.clone();
+                let counts = charge(&mut charged, &limit, cost, now);
+                if counts.is_none() {
+                    assert_eq!(charged, value);
+                }
+                let done = apply(&mut value, &limit, &Action::Consume(vec![Run { cost, count: 1 }]), now);
+                if let Some(counts) = counts {
+                    assert_eq!(done.evaluation.runs[0].admitted, 1, "{limit:?}, {cost} at {now}");
+                    assert_eq!((charged, counts), (value.clone(), live(&value, &limit, now)));
+                    usual[round % 2] += 1;
+                }
+            }
+        }
+        assert!(usual.iter().all(|count| *count > 20_000), "{usual:?}");
     }
 }

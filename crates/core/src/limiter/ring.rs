@@ -18,8 +18,10 @@ use super::layout::{
 };
 use super::{Action, Applied, Change, Evaluation, Limit, Run, merge};
 
-/// A ring of fewer slots is not worth making smaller.
-const SMALL: usize = 32;
+/// So many stamps are written anew every time, without room for more: one command instead of three, and no byte too many.
+const SMALL: usize = 128;
+/// Stamps for which a growing ring takes memory at a time.
+const ROOM: usize = 8;
 
 /// Stored bytes, looked at from one moment.
 struct Ring<'a> {
@@ -81,7 +83,10 @@ impl<'a> Ring<'a> {
         let (head, size) = (u16_at(&bytes, 16), (bytes.len() - RING_HEADER) / STAMP);
         let edge = now.saturating_sub(limit.window_ms());
         let mut ring = Self { bytes, head, size, dead: 0, now, edge, blocked, stored, healed };
-        ring.dead = search(size, |at| ring.slot(at) > edge);
+        // When the oldest counts, all of them do.
+        if size > 0 && ring.slot(0) <= edge {
+            ring.dead = search(size, |at| ring.slot(at) > edge);
+        }
         ring
     }
 
@@ -116,7 +121,7 @@ impl<'a> Ring<'a> {
         let need = self.size - self.dead + total;
         let write = if total == 0 && !self.healed {
             Write::Nothing
-        } else if self.stored && total <= self.dead && (self.size <= SMALL || need * 4 >= self.size) {
+        } else if self.stored && total <= self.dead && need > SMALL && need * 4 >= self.size {
             Write::InPlace(total)
         } else {
             let mut stamps = self.counted();
@@ -164,10 +169,11 @@ impl<'a> Ring<'a> {
         stamps.or_else(|| self.healed.then(|| self.counted()))
     }
 
-    /// The bytes for these stamps: some room in front, all of it zero.
+    /// The bytes for these stamps: before many of them some room, all of it zero.
     fn bytes_of(&self, stamps: &[u8], limit: &Limit) -> Vec<u8> {
         let need = stamps.len() / STAMP;
-        let size = need.max((limit.most() as usize).min(need + need / 4 + 1));
+        let roomy = need + need / 4 + 1;
+        let size = if need > SMALL { need.max(roomy.min(limit.most() as usize)) } else { need };
         let mut bytes = Vec::with_capacity(RING_HEADER + size * STAMP);
         bytes.extend_from_slice(RING);
         bytes.extend_from_slice(&packed(self.now));
@@ -180,6 +186,47 @@ impl<'a> Ring<'a> {
 
 pub(super) fn live(value: &[u8], limit: &Limit, now: u64) -> u64 {
     Ring::open(value, limit, now).live()
+}
+
+/// Admits `count` more where that is usual: nothing is blocked, they fit, and either the ring is small and in order or what
+/// is over makes room for them. The same bytes as [`apply`] leaves, without another allocation. How much counts then;
+/// `None` = it is not usual, and nothing is done.
+pub(super) fn charge(value: &mut Vec<u8>, limit: &Limit, count: usize, now: u64) -> Option<u64> {
+    let most = limit.most() as usize;
+    if value.is_empty() {
+        if count > most.min(SMALL) {
+            return None;
+        }
+        value.reserve_exact(RING_HEADER + count.max(ROOM) * STAMP);
+        value.extend_from_slice(RING);
+        value.extend_from_slice(&[0; RING_HEADER - RING.len()]);
+    }
+    let size = value.len().checked_sub(RING_HEADER)? / STAMP;
+    let (clock, head) = (u48(value, 4), u16_at(value, 16));
+    if !value.starts_with(RING) || u48(value, 10) > 0 || clock > now || head >= size.max(1) {
+        return None;
+    }
+    let stamp = |at: usize| u48(value, RING_HEADER + (head + at) % size * STAMP);
+    let edge = now.saturating_sub(limit.window_ms());
+    let dead = if size > 0 && stamp(0) <= edge { search(size, |at| stamp(at) > edge) } else { 0 };
+    let need = size - dead + count;
+    if need > most || (size > 0 && stamp(size - 1) > clock) {
+        return None;
+    }
+    if need > SMALL {
+        let in_place = count <= dead && need * 4 >= size;
+        return in_place.then(|| overwrite(value, head, size, count, now)).map(|()| need as u64);
+    }
+    if head > 0 {
+        return None;
+    }
+    value.drain(RING_HEADER..RING_HEADER + dead * STAMP);
+    value[4..10].copy_from_slice(&packed(now));
+    if value.capacity() - value.len() < count * STAMP {
+        value.reserve_exact(count.max(ROOM) * STAMP);
+    }
+    (0..count).for_each(|_| value.extend_from_slice(&packed(now)));
+    Some(need as u64)
 }
 
 pub(super) fn apply(value: &mut Vec<u8>, limit: &Limit, action: &Action, raw: u64) -> Applied {

@@ -41,9 +41,11 @@ macro_rules! with_both {
 pub const ALL: &str = with_both!("limit_all.lua");
 /// Checks of one or several limits, each for itself.
 pub const EACH: &str = with_both!("limit_usual.lua", "limit_usual_coarse.lua", "limit_each.lua");
-/// Bytes of one check and of one answer of [`EACH`].
-const ASKED: usize = 17;
-const TOLD: usize = 38;
+/// Bytes of a row of checks of [`EACH`], of its time, and of the answers of both kinds without the byte that says which.
+const ROW: usize = 19;
+const TIME: usize = 6;
+const USUAL: usize = 12;
+const ANY: usize = 38;
 
 /// The script of a form.
 pub fn text(form: Form) -> &'static str {
@@ -97,32 +99,78 @@ pub fn arguments(limit: &Limit, action: &Action, time_ms: Option<u64>, mut push:
     }
 }
 
-/// Everything behind the keys of [`EACH`], in order. `time_ms` is for tests, here as elsewhere.
+/// Everything behind the keys of [`EACH`], in order: equal checks one after the other are one row. `time_ms` is for tests,
+/// here as elsewhere.
 pub fn arguments_of_each<'a>(
     checks: impl IntoIterator<Item = (&'a Limit, &'a Run)>,
     time_ms: Option<u64>,
     mut push: impl FnMut(&[u8]),
 ) {
-    let mut packed = Vec::with_capacity(64 * ASKED);
+    let mut packed = Vec::with_capacity(4 * ROW);
+    let mut row: Option<(&Limit, &Run, u16)> = None;
     for (limit, run) in checks {
-        packed.push(u8::from(limit.form() == Form::Coarse));
-        // A window is at most `WINDOW_MS`, which fits.
-        for number in [limit.most(), limit.window_ms() as u32, run.cost.max(1), run.count] {
-            packed.extend_from_slice(&number.to_be_bytes());
+        match &mut row {
+            Some((known, same, count)) if *known == limit && *same == run && *count < u16::MAX => *count += 1,
+            _ => {
+                pack_row(row.replace((limit, run, 1)), &mut packed);
+            }
         }
     }
+    pack_row(row, &mut packed);
     push(&packed);
     if let Some(time_ms) = time_ms {
         push(time_ms.to_string().as_bytes());
     }
 }
 
-/// The answer to check number `at` of `checks` in the reply to [`EACH`]; `None` = that is not one.
-pub fn evaluation_of_each(checks: usize, at: usize, run: &Run, reply: &[u8]) -> Option<Evaluation> {
-    let told = reply.get(at * TOLD..(at + 1) * TOLD).filter(|_| reply.len() == checks * TOLD)?;
-    let number = |from: usize, bytes: usize| {
-        told[from..from + bytes].iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte))
+fn pack_row(row: Option<(&Limit, &Run, u16)>, packed: &mut Vec<u8>) {
+    let Some((limit, run, count)) = row else { return };
+    packed.extend_from_slice(&count.to_be_bytes());
+    packed.push(u8::from(limit.form() == Form::Coarse));
+    // A window is at most `WINDOW_MS`, which fits.
+    for number in [limit.most(), limit.window_ms() as u32, run.cost.max(1), run.count] {
+        packed.extend_from_slice(&number.to_be_bytes());
+    }
+}
+
+/// The answers to checks of these runs in the reply to [`EACH`]; `None` = that is no such reply.
+pub fn evaluations_of_each<'a>(
+    runs: impl ExactSizeIterator<Item = &'a Run>,
+    reply: &[u8],
+) -> Option<Vec<Evaluation>> {
+    let (time, mut rest) = reply.split_at_checked(TIME)?;
+    let (now_ms, mut all) = (number(time), Vec::with_capacity(runs.len()));
+    for run in runs {
+        let (kind, answers) = rest.split_first()?;
+        let (told, others) = answers.split_at_checked(if *kind == 1 { USUAL } else { ANY })?;
+        rest = others;
+        all.push(match kind {
+            0 => any(told, run)?,
+            1 => usual(told, run, now_ms),
+            _ => return None,
+        });
+    }
+    rest.is_empty().then_some(all)
+}
+
+/// Big-endian.
+fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+}
+
+/// A ring from which everything was taken at `now_ms`.
+fn usual(told: &[u8], run: &Run, now_ms: u64) -> Evaluation {
+    let quota = Quota {
+        remaining: number(&told[..4]) as u32,
+        next_ms: number(&told[4..8]),
+        reset_ms: number(&told[8..]),
     };
+    let runs = vec![RunVerdict { admitted: run.count, retry_ms: Some(0) }];
+    Evaluation { quota, now_ms, stamp_ms: now_ms, runs }
+}
+
+fn any(told: &[u8], run: &Run) -> Option<Evaluation> {
+    let number = |from: usize, bytes: usize| number(&told[from..from + bytes]);
     let quota = Quota { remaining: number(0, 4) as u32, next_ms: number(4, 6), reset_ms: number(10, 6) };
     let (now_ms, stamp_ms, admitted) = (number(16, 6), number(22, 6), number(28, 4) as u32);
     let verdict = RunVerdict { admitted, retry_ms: number(32, 6).checked_sub(1) };
@@ -223,29 +271,49 @@ mod tests {
         let (small, large) = (small.expect("a limit"), large.expect("a limit"));
         let runs = [Run { cost: 0, count: 2 }, Run { cost: 300, count: 1 }];
         let mut sent = Vec::new();
-        let checks = [(&small, &runs[0]), (&large, &runs[1])];
+        let checks = [(&small, &runs[0]), (&small, &runs[0]), (&large, &runs[1]), (&small, &runs[0])];
         arguments_of_each(checks, Some(9), |one| sent.push(one.to_vec()));
-        let numbers = |form: u8, four: [u32; 4]| {
-            [&[form][..], &four.iter().flat_map(|one| one.to_be_bytes()).collect::<Vec<_>>()].concat()
+        let row = |count: u8, form: u8, four: [u32; 4]| {
+            [&[0, count, form][..], &four.iter().flat_map(|one| one.to_be_bytes()).collect::<Vec<_>>()]
+                .concat()
         };
-        let packed = [numbers(0, [5, 1_000, 1, 2]), numbers(1, [2_000, 7, 300, 1])].concat();
-        assert_eq!(sent, [packed, b"9".to_vec()]);
-        let answer = |remaining: u32, admitted: u32, retry: u64| {
-            let six = |number: u64| number.to_be_bytes()[2..].to_vec();
+        let rows = [row(2, 0, [5, 1_000, 1, 2]), row(1, 1, [2_000, 7, 300, 1]), row(1, 0, [5, 1_000, 1, 2])];
+        assert_eq!(sent, [rows.concat(), b"9".to_vec()]);
+    }
+
+    fn six(number: u64) -> Vec<u8> {
+        number.to_be_bytes()[2..].to_vec()
+    }
+
+    #[test]
+    fn answers_to_checks_that_travelled_together_are_read() {
+        let runs = [Run { cost: 0, count: 2 }, Run { cost: 300, count: 1 }];
+        let any = |remaining: u32, admitted: u32, retry: u64| {
             let parts = [six(3), six(4), six(1 << 40), six(6)].concat();
-            [&remaining.to_be_bytes()[..], &parts, &admitted.to_be_bytes(), &six(retry)].concat()
+            [&[0][..], &remaining.to_be_bytes(), &parts, &admitted.to_be_bytes(), &six(retry)].concat()
         };
-        let reply = [answer(7, 2, 1), answer(8, 0, 0)].concat();
-        let first = evaluation_of_each(2, 0, &runs[0], &reply).expect("an answer");
-        assert_eq!(first.quota, Quota { remaining: 7, next_ms: 3, reset_ms: 4 });
-        assert_eq!((first.now_ms, first.stamp_ms), (1 << 40, 6));
-        assert_eq!(first.runs, [RunVerdict { admitted: 2, retry_ms: Some(0) }]);
-        let second = evaluation_of_each(2, 1, &runs[1], &reply).expect("an answer");
-        assert_eq!(second.runs, [RunVerdict { admitted: 0, retry_ms: None }], "never");
-        assert_eq!(evaluation_of_each(2, 0, &runs[1], &reply), None, "more than was asked for");
-        assert_eq!(evaluation_of_each(3, 0, &runs[0], &reply), None);
-        assert_eq!(evaluation_of_each(2, 2, &runs[0], &reply), None);
-        assert_eq!(evaluation_of_each(1, 0, &runs[0], b""), None);
+        let usual = [&[1][..], &[7_u32, 3, 4].map(u32::to_be_bytes).concat()].concat();
+        let told = |parts: &[Vec<u8>]| {
+            let reply = [&six(1 << 40)[..], &parts.concat()].concat();
+            evaluations_of_each(runs[..parts.len()].iter(), &reply)
+        };
+        let all = told(&[usual.clone(), any(8, 0, 0)]).expect("two answers");
+        assert_eq!(all[0].quota, Quota { remaining: 7, next_ms: 3, reset_ms: 4 });
+        assert_eq!((all[0].now_ms, all[0].stamp_ms), (1 << 40, 1 << 40));
+        assert_eq!(all[0].runs, [RunVerdict { admitted: 2, retry_ms: Some(0) }]);
+        assert_eq!(all[1].quota, Quota { remaining: 8, next_ms: 3, reset_ms: 4 });
+        assert_eq!((all[1].now_ms, all[1].stamp_ms), (1 << 40, 6));
+        assert_eq!(all[1].runs, [RunVerdict { admitted: 0, retry_ms: None }], "never");
+        let late = told(&[any(1, 1, 6)]).expect("an answer");
+        assert_eq!(late[0].runs, [RunVerdict { admitted: 1, retry_ms: Some(5) }]);
+        assert_eq!(told(&[any(1, 3, 1)]), None, "more than was asked for");
+        assert_eq!(told(&[[&[2], &usual[1..]].concat()]), None, "no such kind");
+        let whole = [six(9), usual.clone()].concat();
+        for cut in 0..whole.len() {
+            assert_eq!(evaluations_of_each(runs[..1].iter(), &whole[..cut]), None, "{cut}");
+        }
+        assert_eq!(evaluations_of_each(runs[..1].iter(), &[&whole[..], b"1"].concat()), None);
+        assert_eq!(evaluations_of_each(runs.iter(), &whole), None);
     }
 
     #[test]

@@ -21,7 +21,9 @@ stamp = now
 
 local function slot(at) return (struct.unpack('>I6', value, 19 + (head + at) % size * 6)) end
 
+-- When the oldest counts, all of them do.
 local dead, high = 0, size
+if size > 0 and slot(0) > edge then high = 0 end
 while dead < high do
   local middle = math.floor((dead + high) / 2)
   if slot(middle) > edge then high = middle else dead = middle + 1 end
@@ -34,7 +36,7 @@ if op == 'consume' or op == 'peek' then
   reply = quota()
   total = take(reply)
   if op == 'peek' or total == 0 and not healed then return done(reply) end
-  if stored and total <= dead and (size <= 32 or (live + total) * 4 >= size) then
+  if stored and total <= dead and live + total > 128 and (live + total) * 4 >= size then
     local bytes, first = struct.pack('>I6', now), math.min(total, size - head)
     redis.call('SETRANGE', key, 18 + head * 6, string.rep(bytes, first))
     if total > first then redis.call('SETRANGE', key, 18, string.rep(bytes, total - first)) end
@@ -52,10 +54,10 @@ local function counted()
   return string.sub(value, 19 + from * 6, 18 + past * 6) .. string.sub(value, 19, 18 + (from + live - past) * 6)
 end
 
--- Stores these stamps, with some room in front.
+-- Stores these stamps, many of them with some room in front.
 local function write(stamps)
   live = #stamps / 6
-  size = math.max(live, math.min(most, live + math.floor(live / 4) + 1))
+  size = live > 128 and math.max(live, math.min(most, live + math.floor(live / 4) + 1)) or live
   head, dead = 0, size - live
   value = 'blr1' .. struct.pack('>I6I6I2', now, blocked, 0) .. string.rep('\0', dead * 6) .. stamps
   store(value, now + window)

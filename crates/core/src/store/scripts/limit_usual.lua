@@ -1,52 +1,71 @@
 -- The usual check of a ring, one that fits entirely, in a fraction of the time that the machine takes: the same bytes. Given
--- the value (false = none), it answers remaining, next ms and reset ms as found, and the stamp; nothing when it is unusual.
-local read, pack, sub, rep = struct.unpack, struct.pack, string.sub, string.rep
+-- the value (false = none), it answers remaining, next ms and reset ms as found; nothing when it is unusual.
+local call, read, pack, sub, rep = redis.call, struct.unpack, struct.pack, string.sub, string.rep
+-- Of this moment: the stamp, the beginning of a ring that is written anew, and how the end of a key is said.
+local stamped, anew, how
+-- 'blr1' as a number. In a ring, what is blocked and the head are read as one number: below 65536 nothing is blocked.
+local RING = 1651274289
 
-local function usual_ring(key, value, most, window, total, raw)
-  local size, head, dead, newest, edge = 0, 0, 0, 0, math.max(0, raw - window)
-  if value then
-    if #value <= 18 or (#value - 18) % 6 ~= 0 then return end
-    local mark, clock, blocked
-    mark, clock, blocked, head = read('>c4I6I6I2', value)
-    size = (#value - 18) / 6
-    if mark ~= 'blr1' or blocked ~= 0 or clock > raw or head >= size or size > 65535 then return end
-    newest = read('>I6', value, 19 + (head + size - 1) % size * 6)
-    if newest > clock then return end
+local function usual_ring(key, value, most, window, total, raw, till)
+  if not value then
+    if total > most then return end
+    local room = total > 128 and math.min(most, total + (total - total % 4) / 4 + 1) - total or 0
+    call('SET', key, anew .. rep('\0', room * 6) .. rep(stamped, total), how, till)
+    return most, 0, 0
+  end
+  local length = #value
+  local size = (length - 18) / 6
+  if size < 1 or size > 65535 or size % 1 ~= 0 then return end
+  local mark, clock, head, oldest = read('>I4I6I8I6', value)
+  if mark ~= RING or head >= size or clock > raw then return end
+  local newest, dead, edge = nil, 0, raw > window and raw - window or 0
+  if head == 0 then
+    newest = read('>I6', value, length - 5)
+  else
+    newest, oldest = read('>I6', value, 13 + head * 6), read('>I6', value, 19 + head * 6)
+  end
+  if newest > clock then return end
+  if oldest <= edge then
     local high = size
     while dead < high do
       local middle = dead + high
       middle = (middle - middle % 2) / 2
       if read('>I6', value, 19 + (head + middle) % size * 6) > edge then high = middle else dead = middle + 1 end
     end
+    if dead < size then oldest = read('>I6', value, 19 + (head + dead) % size * 6) end
   end
   local live = size - dead
   local n = live + total
   if n > most then return end
-  local soon, full, stamp = 0, 0, pack('>I6', raw)
+  local soon, full = 0, 0
   if live > 0 then
-    soon = math.max(0, read('>I6', value, 19 + (head + dead) % size * 6) + window - raw)
-    full = math.max(0, newest + window - raw)
+    soon, full = oldest + window - raw, newest + window - raw
+    if soon > window then return end
+    if full < 0 then full = 0 end
   end
-  if dead < total or size > 32 and n * 4 < size then
-    -- All of it anew, the oldest first, with some room in front.
-    local stamps = ''
-    if live > 0 then
-      local from = (head + dead) % size
-      local past = math.min(from + live, size)
-      stamps = sub(value, 19 + from * 6, 18 + past * 6) .. sub(value, 19, 18 + (from + live - past) * 6)
-    end
-    local room = math.max(n, math.min(most, n + (n - n % 4) / 4 + 1)) - n
-    redis.call('SET', key, 'blr1' .. pack('>I6I6I2', raw, 0, 0) .. rep('\0', room * 6) .. stamps .. rep(stamp, total),
-      'PX', window)
-  elseif total > 1 then
-    return
-  elseif size <= 32 then
-    redis.call('SET', key, 'blr1' .. pack('>I6I6I2', raw, 0, (head + 1) % size) .. sub(value, 19, 18 + head * 6)
-      .. stamp .. sub(value, 25 + head * 6), 'PX', window)
+  if n > 128 and dead >= total and n * 4 >= size then
+    if total > 1 then return end
+    call('SETRANGE', key, 18 + head * 6, stamped)
+    call('SETRANGE', key, 4, pack('>I6I6I2', raw, 0, (head + 1) % size))
+    call('PEXPIRE', key, window)
+    return most - live, soon, full
+  end
+  -- All of it anew, the oldest first; a larger one with some room in front.
+  local stamps = ''
+  if head + dead == 0 then
+    stamps = sub(value, 19)
+  elseif live > 0 then
+    local from = (head + dead) % size
+    stamps = sub(value, 19 + from * 6, 18 + math.min(from + live, size) * 6)
+    if from + live > size then stamps = stamps .. sub(value, 19, 18 + (from + live - size) * 6) end
+  end
+  local bytes
+  if n <= 128 then
+    bytes = anew .. stamps .. (total == 1 and stamped or rep(stamped, total))
   else
-    redis.call('SETRANGE', key, 18 + head * 6, stamp)
-    redis.call('SETRANGE', key, 4, pack('>I6I6I2', raw, 0, (head + 1) % size))
-    redis.call('PEXPIRE', key, window)
+    local room = math.max(n, math.min(most, n + (n - n % 4) / 4 + 1)) - n
+    bytes = anew .. rep('\0', room * 6) .. stamps .. rep(stamped, total)
   end
-  return most - live, soon, full, raw
+  call('SET', key, bytes, how, till)
+  return most - live, soon, full
 end

@@ -9,7 +9,7 @@ local function usual_coarse(key, value, most, window, total, raw)
     local newest
     newest, sum = read('>I6I6', value, 11 + size * 12)
     if mark ~= 'blc1' or blocked ~= 0 or clock > raw or newest > clock + window or sum < base then return end
-    local edge, high = math.max(0, raw - window), size
+    local edge, high = raw > window and raw - window or 0, size
     while dead < high do
       local middle = dead + high
       middle = (middle - middle % 2) / 2
@@ -35,7 +35,7 @@ local function usual_coarse(key, value, most, window, total, raw)
   end
   local kept = stamp and size - 1 or size
   stamp = stamp or raw + math.ceil(window / 20) - 1
-  redis.call('SET', key, 'blc1' .. pack('>I6I6I6', raw, 0, before)
+  call('SET', key, 'blc1' .. pack('>I6I6I6', raw, 0, before)
     .. (value and sub(value, 23 + dead * 12, 22 + kept * 12) or '') .. pack('>I6I6', stamp, sum + total),
     'PX', stamp + window - raw)
   return most - live, soon, full, stamp

@@ -66,10 +66,13 @@ pub(super) fn arguments<'a>(
     });
 }
 
-/// The answer to check number `at` of so many.
-pub(super) fn evaluation(value: &Value, checks: usize, at: usize, op: &Op) -> Option<Evaluation> {
+/// The answers to checks of these runs.
+pub(super) fn evaluations<'a>(
+    value: &Value,
+    runs: impl ExactSizeIterator<Item = &'a Run>,
+) -> Option<Vec<Evaluation>> {
     let Value::BulkString(bytes) = value else { return None };
-    check(op).and_then(|(_, _, run)| script::evaluation_of_each(checks, at, run, bytes))
+    script::evaluations_of_each(runs, bytes)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use redis::{Cmd, Pipeline, Script, ServerError, Value};
 
 use crate::base::codec::HEADER;
 use crate::base::limits;
-use crate::limiter::{Evaluation, Form, script as limits_script};
+use crate::limiter::{Evaluation, Form, Run, script as limits_script};
 use crate::store::{Member, Op, Reply, StoreError, StoreResult};
 
 use super::{Step, each};
@@ -57,6 +57,8 @@ pub(super) enum Answer {
 pub(super) struct Batch {
     pipeline: Pipeline,
     places: Vec<Place>,
+    /// Steps whose checks share a script, and the number of its reply.
+    scripts: Vec<(usize, Vec<usize>)>,
 }
 
 #[derive(Clone, Copy)]
@@ -65,8 +67,8 @@ enum Place {
     Whole(usize),
     /// Element of the MGET that is reply number so.
     Element(usize, usize),
-    /// One of the checks of a script, which is reply number so.
-    Check { reply: usize, check: usize, of: usize },
+    /// One of the checks of a script.
+    Check,
 }
 
 impl Batch {
@@ -75,6 +77,7 @@ impl Batch {
         let mut batch = Self {
             pipeline: Pipeline::with_capacity(steps.len().min(64)),
             places: Vec::with_capacity(steps.len()),
+            scripts: Vec::new(),
         };
         let gather = together && steps.iter().filter(|step| matches!(ops[step.op], Op::Get(_))).count() > 1;
         let mut open: Option<(Cmd, usize)> = None;
@@ -104,18 +107,18 @@ impl Batch {
             }
         }
         let groups = if together { each::gather(ops, steps) } else { Vec::new() };
-        let mut checked = vec![None; if groups.is_empty() { 0 } else { steps.len() }];
+        let mut checked = vec![false; if groups.is_empty() { 0 } else { steps.len() }];
         for group in groups {
-            for (check, place) in group.iter().enumerate() {
-                checked[*place] = Some(Place::Check { reply: batch.len(), check, of: group.len() });
-            }
+            group.iter().for_each(|place| checked[*place] = true);
+            let reply = batch.len();
             batch.pipeline.add_command(checks(ops, steps, &group));
+            batch.scripts.push((reply, group));
         }
         let mut gathered = 0;
         for (place, step) in steps.iter().enumerate() {
             let op = &ops[step.op];
-            if let Some(Some(place)) = checked.get(place) {
-                batch.places.push(*place);
+            if checked.get(place) == Some(&true) {
+                batch.places.push(Place::Check);
                 continue;
             }
             if gather && matches!(op, Op::Get(_)) {
@@ -156,10 +159,18 @@ impl Batch {
         if values.len() != self.len() {
             return steps.iter().map(|_| Answer::Final(Err(nonsense()))).collect();
         }
+        let mut checked: Vec<Option<Answer>> = Vec::new();
+        for (reply, group) in &self.scripts {
+            checked.resize_with(steps.len(), || None);
+            for (place, answer) in group.iter().zip(checks_answered(ops, steps, group, &values[*reply])) {
+                checked[*place] = Some(answer);
+            }
+        }
         steps
             .iter()
             .zip(&self.places)
-            .map(|(step, place)| {
+            .enumerate()
+            .map(|(at, (step, place))| {
                 let value = match *place {
                     Place::Whole(at) => std::mem::take(&mut values[at]),
                     Place::Element(at, element) => match &mut values[at] {
@@ -168,8 +179,9 @@ impl Batch {
                         Value::ServerError(error) => Value::ServerError(error.clone()),
                         _ => return Answer::Final(Err(nonsense())),
                     },
-                    Place::Check { reply, check, of } => {
-                        return checked(&ops[step.op], &values[reply], check, of);
+                    Place::Check => {
+                        let answer = checked.get_mut(at).and_then(Option::take);
+                        return answer.unwrap_or_else(|| Answer::Final(Err(nonsense())));
                     }
                 };
                 answer(&ops[step.op], value)
@@ -302,8 +314,8 @@ fn checks(ops: &[Op], steps: &[Step], group: &[usize]) -> Cmd {
 
 /// What a limit's script says.
 fn limits_of(op: &Op, value: &Value) -> Option<Vec<Evaluation>> {
-    if each::check(op).is_some() {
-        return each::evaluation(value, 1, 0, op).map(|one| vec![one]);
+    if let Some((_, _, run)) = each::check(op) {
+        return each::evaluations(value, std::iter::once(run));
     }
     let Value::Array(items) = value else { return None };
     let number = |item: &Value| if let Value::Int(number) = item { Some(*number) } else { None };
@@ -327,15 +339,21 @@ fn members(items: Vec<Value>) -> Option<Vec<Member>> {
     Some(all)
 }
 
-/// The answer to one of so many checks of a script.
-fn checked(op: &Op, value: &Value, check: usize, of: usize) -> Answer {
-    match value {
-        Value::ServerError(error) if error.code() == "CROSSSLOT" => Answer::Apart,
-        Value::ServerError(error) => refused(op, error),
-        value => {
-            let told = each::evaluation(value, of, check, op);
-            Answer::Final(told.map(|one| Reply::Limits(vec![one])).ok_or_else(nonsense))
-        }
+/// The answers to checks that shared a script.
+fn checks_answered(ops: &[Op], steps: &[Step], group: &[usize], value: &Value) -> Vec<Answer> {
+    let op = |place: &usize| &ops[steps[*place].op];
+    if let Value::ServerError(error) = value {
+        let apart = error.code() == "CROSSSLOT";
+        return group
+            .iter()
+            .map(|place| if apart { Answer::Apart } else { refused(op(place), error) })
+            .collect();
+    }
+    let runs: Vec<&Run> =
+        group.iter().filter_map(|place| each::check(op(place))).map(|(.., run)| run).collect();
+    match each::evaluations(value, runs.into_iter()) {
+        Some(all) => all.into_iter().map(|one| Answer::Final(Ok(Reply::Limits(vec![one])))).collect(),
+        None => group.iter().map(|_| Answer::Final(Err(nonsense()))).collect(),
     }
 }
 
@@ -523,8 +541,8 @@ mod tests {
 
     /// What the script would say of limits of which so much is left.
     fn told(remaining: &[u8]) -> Value {
-        let each = |left: &u8| [&[0, 0, 0, *left][..], &[0; 27], &[2], &[0; 5], &[1]].concat();
-        Value::BulkString(remaining.iter().flat_map(each).collect())
+        let each = |left: &u8| [&[1, 0, 0, 0, *left][..], &[0; 8]].concat();
+        Value::BulkString([0; 6].into_iter().chain(remaining.iter().flat_map(each)).collect())
     }
 
     fn left(answer: &Answer) -> u32 {
