@@ -187,6 +187,7 @@ const DAMAGES: Readonly<Record<string, (key: string, other: string, random: Rand
   'one byte': (key, _, random) =>
     script(
       `${KEEP}local value = redis.call('GET', KEYS[1])
+       if #value == 0 then value = 'x' end
        local at = 1 + math.floor((#value - 1) * ARGV[1] / 1000)
        local byte = (string.byte(value, at) + ARGV[2]) % 256
        return redis.call('SET', KEYS[1], string.sub(value, 1, at - 1) .. string.char(byte) .. string.sub(value, at + 1), 'PX', left)`,

@@ -139,6 +139,9 @@ const counts = {
   ...{ asRows: 0, asColumns: 0, asJson: 0, exact: 0, emptyLists: 0, conditions: 0 },
 };
 
+/** An error is a complaint as well: it names the question. */
+const refused = (error: unknown): string => `an error: ${String(error)}`;
+
 async function given(cache: Cache, world: World, question: Asked, { form, exact }: How) {
   const [filters, options] = [filtersOf(world.table, question), numbers(exact)];
   if (form === 'rows') return cache.query(filters, options);
@@ -164,10 +167,8 @@ async function judged(world: World, question: Asked, random: Random): Promise<st
   for (const [name, { cache }] of Object.entries(asked)) {
     const how: How = { form: random.of(FORMS), exact: random.chance(0.5) };
     const right = valuesOf(expected, texts, how);
-    complain(
-      `${name}, ${how.form}, ${how.exact ? 'exact' : 'numbers'}`,
-      parting(await given(cache, world, question, how), right),
-    );
+    const told = given(cache, world, question, how).then((rows) => parting(rows, right), refused);
+    complain(`${name}, ${how.form}, ${how.exact ? 'exact' : 'numbers'}`, await told);
     count(how);
   }
   counts.questions += 1;
@@ -201,9 +202,9 @@ async function judgeGroups(
     const exact = random.chance(0.5);
     const right = valuesOf(expected, texts, { form: 'rows', exact });
     const filters = { ...filtersOf(world.table, question), ...groups } as unknown as Aggregation;
-    const told = await cache.aggregate(filters, numbers(exact));
-    const how = `${name}, aggregate ${JSON.stringify(groups)}, ${exact ? 'exact' : 'numbers'}`;
-    complain(how, parting(told as unknown as Record<string, unknown>[], right));
+    const judge = (rows: readonly object[]) => parting(rows as readonly Record<string, unknown>[], right);
+    const told = cache.aggregate(filters, numbers(exact)).then(judge, refused);
+    complain(`${name}, aggregate ${JSON.stringify(groups)}, ${exact ? 'exact' : 'numbers'}`, await told);
   }
   counts.aggregates += 1;
   counts.groups += texts.length;

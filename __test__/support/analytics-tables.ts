@@ -120,8 +120,8 @@ const TEXTS: readonly (string | null)[] = [
 /** No two are equal, so that none may be shown as another. Averages of them fit into 38 digits as well, which is what one
  * column of an answer holds from its largest number to its last digit. */
 const AMOUNTS: readonly (string | null)[] = [
-  ...['0.00', '1.50', '-2.000', '0.1', '0.30', '100', '-1', '1234567890123.123456', '-0.000001'],
-  ...['99999999999999', '9007199254740993', '0.5', '2', '3.14159', '-7.25', '0.30000000001', null],
+  ...['0.00', '1.50', '-2.000', '0.1', '0.30', '100', '-1', '1234567890123.123456', '-0.0001'],
+  ...['99999999999', '9007199254.740993', '0.5', '2', '3.14159', '-7.25', '0.30000000001', null],
 ];
 const QUANTITIES: readonly (string | null)[] = [
   ...['0', '1', '-1', '9007199254740991', '9007199254740992', '9007199254740993', '-9007199254740993'],
