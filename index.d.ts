@@ -3632,6 +3632,7 @@ export class AnalyticsCacheV2 {
   query(filters: CacheQueryFilters, options?: AnalyticsOptions | undefined): Promise<CacheEntry[]>;
   /**
    * The rows that a caller may see: {@link AnalyticsCacheV2.query} with `scopeOf(context, permission)`.
+   * Filters that have a scope of their own are refused: it is not clear which of the two was meant.
    * @throws {ScopeError} `E_SCOPE` for a context that this package has not handed out. (here)
    */
   queryForContext(
@@ -3645,7 +3646,7 @@ export class AnalyticsCacheV2 {
   queryJson(filters: CacheQueryFilters, options?: AnalyticsOptions | undefined): Promise<Buffer>;
   /** Groups of rows, as `SELECT ... GROUP BY` gives them. (here) */
   aggregate(question: AggregateQuestion, options?: AnalyticsOptions | undefined): Promise<AggregateRow[]>;
-  /** Answers to all questions of a dashboard, in their order, each from the same generation of its data source. (here) */
+  /** Answers to all questions of a dashboard, at most 256, in their order, each from the same generation of its data source. (here) */
   batchQuery(
     filters: readonly CacheQueryFilters[],
     options?: AnalyticsOptions | undefined,

@@ -20,6 +20,9 @@ type Options = Public.AnalyticsOptions;
 /** What an order says, as JSON. */
 type Order = 'stats' | 'all_stats' | 'warm_since' | 'invalidate' | 'roll_back' | 'approve' | 'discard';
 
+/** Of one batch: many times the charts of a dashboard. */
+const QUESTIONS = 256;
+
 export class Analytics {
   readonly #native: NativeEngine;
 
@@ -56,10 +59,9 @@ export class Analytics {
   }
 
   async batchQuery(all: readonly Filters[], options?: Options): Promise<Public.CacheEntry[][]> {
-    if (!Array.isArray(all)) {
-      throw new InvalidArgumentError('filters is not accepted: an array of filters is expected', {
-        field: 'filters',
-      });
+    if (!Array.isArray(all) || all.length > QUESTIONS) {
+      const message = `filters is not accepted: an array of at most ${QUESTIONS} filters is expected`;
+      throw new InvalidArgumentError(message, { field: 'filters' });
     }
     if (all.length === 0) return [];
     const reply = await this.#ask(
