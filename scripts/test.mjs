@@ -1,6 +1,6 @@
 /**
  * `npm test`: set-up, then every check there is, in the order in which they fail fastest. Ends with one line
- * that says how many tests passed and failed. `-- --quick` shrinks the long ones.
+ * that says how many tests passed and failed. `-- --quick` shrinks the long ones, or leaves them out.
  * Invariant: a step that could not run counts as failed.
  */
 
