@@ -3,6 +3,7 @@
 //! `BCOS_SCHEDULES` sets how many operations.
 
 use bcos_cache_core::limiter::{Action, Aged, Change, Limit, RING_MOST, Run, apply};
+use smallvec::smallvec;
 
 fn operations() -> u64 {
     std::env::var("BCOS_SCHEDULES").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000_000)
@@ -42,7 +43,8 @@ fn a_clock_that_steps_back_never_admits_more_in_true_time() {
                 behind = (behind + rng.u64(0..=far)).min(now - 1);
             }
             let runs = vec![Run { cost: rng.u32(1..=unit), count: rng.u32(1..3) }];
-            let done = apply(&mut value, &limit, &Action::Consume(runs.clone()), now - behind).evaluation;
+            let done =
+                apply(&mut value, &limit, &Action::Consume(runs.clone().into()), now - behind).evaluation;
             let cost = u64::from(runs[0].cost) * u64::from(done.runs[0].admitted);
             if cost > 0 {
                 admitted.push((now, cost));
@@ -73,7 +75,7 @@ fn a_clock_that_jumps_shortens_the_window_by_no_more_than_the_jump() {
             }
             let at = now.saturating_add_signed(offset);
             let runs = vec![Run { cost: 1, count: 1 }];
-            let done = apply(&mut value, &limit, &Action::Consume(runs), at).evaluation;
+            let done = apply(&mut value, &limit, &Action::Consume(runs.into()), at).evaluation;
             if done.runs[0].admitted > 0 {
                 by_stamp.push((done.stamp_ms, 1));
                 true_time.push((now, 1));
@@ -99,7 +101,7 @@ fn large_limits_are_kept_and_nothing_is_denied_beyond_the_stated_slack() {
             now += rng.u64(0..=limit.window_ms() / 30);
             let cost = rng.u32(1..=most / 20);
             let runs = vec![Run { cost, count: 1 }];
-            let done = apply(&mut value, &limit, &Action::Consume(runs), now).evaluation;
+            let done = apply(&mut value, &limit, &Action::Consume(runs.into()), now).evaluation;
             assert!(value.len() <= 22 + 21 * 12, "{}", value.len());
             let fits_in = |list: &[(u64, u64)], span: u64| {
                 let counting = list.iter().filter(|(at, _)| at + span > now).map(|(_, cost)| *cost);
@@ -133,7 +135,7 @@ fn large_limits_are_kept_and_nothing_is_denied_beyond_the_stated_slack() {
 fn a_limit_that_changes_its_form_keeps_counting() {
     let (small, large) = (limit(10, 1_000), limit(5_000, 1_000));
     let take = |value: &mut Vec<u8>, limit: &Limit, cost, now| {
-        let done = apply(value, limit, &Action::Consume(vec![Run { cost, count: 1 }]), now).evaluation;
+        let done = apply(value, limit, &Action::Consume(smallvec![Run { cost, count: 1 }]), now).evaluation;
         (done.quota.remaining, done.runs[0].retry_ms)
     };
     let mut value = Vec::new();
@@ -154,7 +156,8 @@ fn forms_may_alternate_for_long() {
         // 900 a minute, which both allow.
         let now = 1_000_000 + at * 67;
         let one = if at % 2 == 0 { &small } else { &large };
-        let done = apply(&mut value, one, &Action::Consume(vec![Run { cost: 1, count: 1 }]), now).evaluation;
+        let done =
+            apply(&mut value, one, &Action::Consume(smallvec![Run { cost: 1, count: 1 }]), now).evaluation;
         match done.runs[0].admitted {
             1 => admitted.push((now, 1)),
             _ => waited += 1,
@@ -167,7 +170,8 @@ fn forms_may_alternate_for_long() {
     for at in 0..200_000_u64 {
         let now = 1_000_000 + at;
         let one = if at % 3 == 0 { &small } else { &large };
-        let done = apply(&mut value, one, &Action::Consume(vec![Run { cost: 1, count: 1 }]), now).evaluation;
+        let done =
+            apply(&mut value, one, &Action::Consume(smallvec![Run { cost: 1, count: 1 }]), now).evaluation;
         if done.runs[0].admitted == 1 {
             admitted.push((now, 1));
         }
@@ -181,7 +185,7 @@ fn damaged_values_deny_for_a_window_and_foreign_ones_are_replaced() {
     for most in [10, 5_000] {
         let limit = limit(most, 1_000);
         let take = |value: &mut Vec<u8>, now| {
-            apply(value, &limit, &Action::Consume(vec![Run { cost: 1, count: 1 }]), now)
+            apply(value, &limit, &Action::Consume(smallvec![Run { cost: 1, count: 1 }]), now)
         };
         let mut value = Vec::new();
         take(&mut value, 100);
@@ -214,7 +218,7 @@ fn nonsense_is_survived() {
                 0 => Action::Reward { cost: 2, stamp_ms: None },
                 1 => Action::Merge(vec![Aged { age_ms: 1, count: rng.u32(..) }]),
                 2 => Action::Block { for_ms: rng.u64(..) },
-                _ => Action::Consume(vec![Run { cost: rng.u32(0..9), count: rng.u32(..) }]),
+                _ => Action::Consume(smallvec![Run { cost: rng.u32(0..9), count: rng.u32(..) }]),
             };
             let done = apply(&mut value, &limit, &action, rng.u64(1..1 << 47)).evaluation;
             assert!(done.quota.remaining <= limit.most());
@@ -229,14 +233,14 @@ fn light_users_of_a_large_limit_stay_small() {
     let limit = limit(1_000, 60_000);
     let mut value = Vec::new();
     for n in 0..10_000_u64 {
-        apply(&mut value, &limit, &Action::Consume(vec![Run { cost: 1, count: 1 }]), 1 + n * 20_000);
+        apply(&mut value, &limit, &Action::Consume(smallvec![Run { cost: 1, count: 1 }]), 1 + n * 20_000);
         assert!(value.len() <= 18 + 6 * 6, "three count at a time: {}", value.len());
     }
     let start = 1 + 10_000 * 20_000;
-    apply(&mut value, &limit, &Action::Consume(vec![Run { cost: 1, count: 900 }]), start);
+    apply(&mut value, &limit, &Action::Consume(smallvec![Run { cost: 1, count: 900 }]), start);
     assert!(value.len() > 5_000);
     for n in 0..10 {
-        apply(&mut value, &limit, &Action::Consume(vec![Run { cost: 1, count: 1 }]), start + n * 20_000);
+        apply(&mut value, &limit, &Action::Consume(smallvec![Run { cost: 1, count: 1 }]), start + n * 20_000);
     }
     assert!(value.len() < 400, "a burst is forgotten: {}", value.len());
 }

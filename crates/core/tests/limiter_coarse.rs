@@ -4,7 +4,7 @@
 //! any window of the key's clock at most the limit is admitted. `BCOS_SCHEDULES` sets how many operations.
 
 use bcos_cache_core::limiter::{
-    Action, BUCKETS, Change, Decision, Limit, Quota, RING_MOST, apply, push_run, split,
+    Action, BUCKETS, Change, Decision, Limit, Quota, RING_MOST, Runs, apply, push_run, split,
 };
 
 /// One admission: when, until when its bucket is open, and how much.
@@ -184,7 +184,7 @@ impl Schedule {
 
     fn consume(&mut self) {
         let costs: Vec<u32> = (0..self.rng.usize(1..4)).map(|_| self.cost()).collect();
-        let mut runs = Vec::new();
+        let mut runs = Runs::new();
         assert!(costs.iter().all(|cost| push_run(&mut runs, *cost)));
         let done = apply(&mut self.value, &self.limit, &Action::Consume(runs.clone()), self.now).evaluation;
         assert_eq!(done.quota, self.plain.quota(&self.limit, self.now));

@@ -137,7 +137,7 @@ impl World {
         let instance = &mut self.instances[at];
         if instance.trusts {
             let runs = vec![Run { cost, count: 1 }];
-            let action = Action::Consume(runs.clone());
+            let action = Action::Consume(runs.clone().into());
             let done = apply(&mut self.store, &self.limit, &action, self.now).evaluation;
             let lost = self.lossy && self.rng.u8(0..200) == 0;
             if !lost {

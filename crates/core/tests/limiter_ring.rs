@@ -1,7 +1,7 @@
 //! The limiter's exact machine against a plain list of what was admitted, over random operations and clocks: decision,
 //! remaining, wait and reset agree to the millisecond. `BCOS_SCHEDULES` sets how many operations.
 
-use bcos_cache_core::limiter::{Action, Aged, Change, Decision, Limit, Quota, apply, push_run, split};
+use bcos_cache_core::limiter::{Action, Aged, Change, Decision, Limit, Quota, Runs, apply, push_run, split};
 
 /// A limit as anybody would write it down: everything that was admitted and when.
 #[derive(Default)]
@@ -185,7 +185,7 @@ impl Schedule {
     }
 
     fn consume(&mut self) {
-        let mut runs = Vec::new();
+        let mut runs = Runs::new();
         let many = self.rng.usize(1..5);
         let costs: Vec<u32> = (0..many).map(|_| self.rng.u32(1..5)).collect();
         for cost in &costs {

@@ -3,6 +3,7 @@
 //! Invariant: two different (namespace, parts) never give the same key, whatever the parts contain,
 //! because every byte outside a small safe set is percent-escaped.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -212,9 +213,7 @@ impl Keys {
 
     /// The key of `part` in `namespace`.
     pub fn entry(&self, namespace: Namespace, part: &str) -> Key {
-        let mut bytes = Vec::with_capacity(self.prefix.len() + namespace.name().len() + 1 + part.len());
-        self.write(namespace, part, &mut bytes);
-        Key { bytes: bytes.into(), namespace }
+        written(namespace, |out| self.write(namespace, part, out))
     }
 
     /// Writes the key of `part` into `out`: for a look-up that must not allocate.
@@ -227,20 +226,20 @@ impl Keys {
 
     /// The key of a result. `hash` needs no escaping.
     pub fn result(&self, source: &str, hash: &str) -> Key {
-        let mut bytes = Vec::with_capacity(self.prefix.len() + 12 + source.len() + hash.len());
-        self.write(Namespace::DataSource, source, &mut bytes);
-        bytes.push(b':');
-        bytes.extend_from_slice(hash.as_bytes());
-        Key { bytes: bytes.into(), namespace: Namespace::DataSource }
+        written(Namespace::DataSource, |out| {
+            self.write(Namespace::DataSource, source, out);
+            out.push(b':');
+            out.extend_from_slice(hash.as_bytes());
+        })
     }
 
     /// The key of a manifest or a frame. `name` needs no escaping.
     pub fn block(&self, namespace: Namespace, source: i64, name: &str) -> Key {
-        let mut bytes = Vec::with_capacity(self.prefix.len() + 28 + name.len());
-        self.write(namespace, &source.to_string(), &mut bytes);
-        bytes.push(b':');
-        bytes.extend_from_slice(name.as_bytes());
-        Key { bytes: bytes.into(), namespace }
+        written(namespace, |out| {
+            self.write(namespace, &source.to_string(), out);
+            out.push(b':');
+            out.extend_from_slice(name.as_bytes());
+        })
     }
 
     /// The key of what there is one of for a data source: its hash tag, then what it is.
@@ -251,9 +250,7 @@ impl Keys {
 
     /// The key of a limit. The identifier is its hash tag: limits of one identifier share a slot of a cluster.
     pub fn limit(&self, kind: &str, identifier: &str) -> Key {
-        let mut bytes = Vec::with_capacity(self.prefix.len() + 14 + kind.len() + identifier.len());
-        self.write_limit(kind, identifier, &mut bytes);
-        Key { bytes: bytes.into(), namespace: Namespace::RateLimit }
+        written(Namespace::RateLimit, |out| self.write_limit(kind, identifier, out))
     }
 
     /// As [`Keys::write`], for a limit.
@@ -302,10 +299,28 @@ impl Keys {
     }
 }
 
+thread_local! {
+    /// Where a key is written before it is taken at its length: keys are built several times per request.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The key that `write` writes.
+fn written(namespace: Namespace, write: impl FnOnce(&mut Vec<u8>)) -> Key {
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.clear();
+        write(scratch);
+        Key { bytes: scratch[..].into(), namespace }
+    })
+}
+
 fn escape(part: &[u8], out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
+    if part.iter().all(plain) {
+        return out.extend_from_slice(part);
+    }
     for &byte in part {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
+        if plain(&byte) {
             out.push(byte);
         } else {
             out.extend_from_slice(&[b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);

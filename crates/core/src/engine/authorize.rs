@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::auth::jwt;
 use crate::base::error::Error;
-use crate::limiter::Told;
+use crate::limiter::{AllTold, Told};
 use crate::store::{Op, StoreResult};
 
 use super::contexts::Consistency;
@@ -52,11 +52,11 @@ pub struct Authorized {
     /// The user that was looked up.
     pub user_id: Option<String>,
     /// What each limit says. When one denies, nothing else is known.
-    pub limits: Vec<Told>,
+    pub limits: AllTold,
 }
 
 impl Authorized {
-    fn denied(limits: Vec<Told>) -> Outcome {
+    fn denied(limits: AllTold) -> Outcome {
         let nothing = || Outcome::Nothing;
         let (revoked, payload, context) = (nothing(), nothing(), nothing());
         let known = Authorized { revoked, payload, context, jti: None, user_id: None, limits };
@@ -73,7 +73,7 @@ enum Part {
 
 /// The limits on their way.
 enum Limits {
-    Told(Vec<Told>),
+    Told(AllTold),
     Hot(LimitsHot),
 }
 
@@ -143,7 +143,7 @@ impl Core {
         started: Started,
     ) -> Result<Limits, Error> {
         if checks.is_empty() {
-            return Ok(Limits::Told(Vec::new()));
+            return Ok(Limits::Told(AllTold::new()));
         }
         Ok(match self.plan_limits(checks, true, ops, started)? {
             LimitPlan::Now(told) => Limits::Told(told),
@@ -184,7 +184,7 @@ impl Core {
             .collect();
         let told = |limits: &mut Limits| match limits {
             Limits::Told(told) => std::mem::take(told),
-            Limits::Hot(_) => Vec::new(),
+            Limits::Hot(_) => AllTold::new(),
         };
         all.map(|all| authorized(all, hot.jti.take(), hot.user_id.take(), told(&mut hot.limits)))
     }
@@ -233,7 +233,7 @@ fn authorized(
     outcomes: Vec<Outcome>,
     jti: Option<String>,
     user_id: Option<String>,
-    limits: Vec<Told>,
+    limits: AllTold,
 ) -> Outcome {
     let mut outcomes = outcomes.into_iter();
     let mut next = || outcomes.next().unwrap_or(Outcome::Nothing);

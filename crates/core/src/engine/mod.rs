@@ -52,7 +52,7 @@ use crate::cache::{Cache, Invalidation};
 use crate::config::{Settings, WarmingLevel, WarmingSettings};
 use crate::dashboard::Whose;
 use crate::datasource::Wish;
-use crate::limiter::Told;
+use crate::limiter::{AllTold, Told};
 use crate::source::{Revocation, Source};
 use crate::telemetry::Telemetry;
 
@@ -297,7 +297,7 @@ pub enum Outcome {
     /// What the limit of a check says.
     Limit(Told),
     /// What each limit of a check says.
-    Limits(Vec<Told>),
+    Limits(AllTold),
     /// JSON text.
     Json(String),
     /// An error.

@@ -11,10 +11,12 @@ use crate::base::key::{Key, Namespace};
 use crate::base::limits;
 use crate::cache::{Effect, Invalidation};
 use crate::limiter::{
-    Action, Answer, Asked, Check, Decision, Evaluation, Fallback, Limit, Run, RunVerdict, Told, split,
+    Action, AllAsked, AllTold, Answer, Asked, Check, Decision, Evaluation, Fallback, Limit, Run, RunVerdict,
+    Told, split,
 };
 use crate::store::{Op, Reply, Store, StoreError, StoreResult};
 use crate::telemetry::Tier;
+use smallvec::smallvec;
 
 use super::hot::{Hot, Plan};
 use super::{Core, Outcome, Started};
@@ -49,7 +51,7 @@ pub enum LimitChange {
 
 /// A check on its way.
 pub(super) struct LimitsHot {
-    asked: Vec<Asked>,
+    asked: AllAsked,
     /// The checks of each operation, by place. None when there is only one: nearly always.
     groups: Vec<Vec<usize>>,
     /// When it was sent.
@@ -57,7 +59,7 @@ pub(super) struct LimitsHot {
     charged: bool,
     /// What was charged although the whole is denied.
     refunds: Vec<Op>,
-    told: Vec<Told>,
+    told: AllTold,
 }
 
 impl LimitsHot {
@@ -68,7 +70,7 @@ impl LimitsHot {
 
 /// What is known of a check before the store is asked.
 pub(super) enum LimitPlan {
-    Now(Vec<Told>),
+    Now(AllTold),
     Hot(LimitsHot),
 }
 
@@ -81,7 +83,7 @@ impl Core {
         ops: &mut Vec<Op>,
         started: Started,
     ) -> Result<LimitPlan, Error> {
-        let asked: Vec<Asked> = checks.iter().map(|check| self.asked(check)).collect::<Result<_, _>>()?;
+        let asked: AllAsked = checks.iter().map(|check| self.asked(check)).collect::<Result<_, _>>()?;
         if asked.is_empty() || asked.len() > limits::LIMITS_TOGETHER {
             return Err(Error::argument("limits", "between 1 and 16 limits are expected"));
         }
@@ -105,7 +107,7 @@ impl Core {
         let alone = |one: &Asked| {
             let Check { key, limit, cost } = &one.check;
             let action = match charge {
-                true => Action::Consume(vec![Run { cost: *cost, count: 1 }]),
+                true => Action::Consume(smallvec![Run { cost: *cost, count: 1 }]),
                 false => Action::Peek { cost: *cost },
             };
             Op::Limit { key: key.clone(), limit: *limit, action }
@@ -120,7 +122,7 @@ impl Core {
                 several => Op::LimitAll(several.iter().map(|at| asked[*at].check.clone()).collect()),
             });
         }
-        let (refunds, told) = (Vec::new(), Vec::new());
+        let (refunds, told) = (Vec::new(), AllTold::new());
         Ok(LimitPlan::Hot(LimitsHot { asked, groups, sent_ms: now, charged: charge, refunds, told }))
     }
 
@@ -173,9 +175,9 @@ impl Core {
     }
 
     /// The answer to a check of which one limit is known to deny.
-    fn denied_before(&self, asked: &[Asked], now: u64) -> Option<Vec<Told>> {
+    fn denied_before(&self, asked: &[Asked], now: u64) -> Option<AllTold> {
         let heard = self.cache.hears();
-        let mut told = Vec::new();
+        let mut told = AllTold::new();
         for (at, Asked { check: Check { key, limit, cost }, .. }) in asked.iter().enumerate() {
             if let Some(answer) = self.cache.limits.denial(key.bytes(), limit, *cost, now, heard) {
                 // Made when it is needed: hardly any check is denied before.
@@ -191,7 +193,7 @@ impl Core {
     }
 
     /// Decides without the store. `None`: it is back, and `gently` = then it shall be asked.
-    fn alone(&self, asked: &[Asked], charge: bool, gently: bool) -> Option<Vec<Told>> {
+    fn alone(&self, asked: &[Asked], charge: bool, gently: bool) -> Option<AllTold> {
         let cache = &self.cache;
         let now = cache.clock.now_ms();
         if !charge {
@@ -212,11 +214,11 @@ impl Core {
         hot: &mut LimitsHot,
         replies: &[StoreResult],
         started: Started,
-    ) -> Option<Vec<Told>> {
+    ) -> Option<AllTold> {
         if let ([asked], [reply]) = (&hot.asked[..], replies) {
-            return Some(vec![self.settle_limit(asked, hot, reply, started)]);
+            return Some(smallvec![self.settle_limit(asked, hot, reply, started)]);
         }
-        let mut told = vec![Told::NotAsked; hot.asked.len()];
+        let mut told = smallvec![Told::NotAsked; hot.asked.len()];
         let mut evaluations: Vec<Option<Evaluation>> = vec![None; hot.asked.len()];
         let mut heard = Vec::with_capacity(hot.asked.len());
         for (group, reply) in hot.groups.iter().zip(replies) {
@@ -242,7 +244,7 @@ impl Core {
             hot.groups.iter().flatten().copied().filter(|at| told[*at] == Told::NotAsked).collect();
         // When one denies, the others need not be decided here: they would be charged for nothing, and told to the store.
         if !unanswered.is_empty() && told.iter().all(Told::admits) {
-            let asked: Vec<Asked> = unanswered.iter().map(|at| hot.asked[*at].clone()).collect();
+            let asked: AllAsked = unanswered.iter().map(|at| hot.asked[*at].clone()).collect();
             let alone = self.alone(&asked, hot.charged, false).unwrap_or_default();
             for (at, one) in unanswered.into_iter().zip(alone) {
                 told[at] = one;
@@ -307,7 +309,7 @@ impl Core {
     }
 
     /// Gives back what was charged in vain, then answers. When that does not arrive it stays charged.
-    pub(super) async fn refund(&self, hot: LimitsHot) -> Vec<Told> {
+    pub(super) async fn refund(&self, hot: LimitsHot) -> AllTold {
         let LimitsHot { refunds, told, .. } = hot;
         let keys: Vec<Key> = refunds.iter().filter_map(Op::key).cloned().collect();
         self.telemetry.limits_refunded.add(refunds.len() as u64);
@@ -387,7 +389,7 @@ impl Core {
 }
 
 /// What a caller gets.
-pub(super) fn limits_outcome(mut told: Vec<Told>) -> Outcome {
+pub(super) fn limits_outcome(mut told: AllTold) -> Outcome {
     match told.pop() {
         Some(one) if told.is_empty() => Outcome::Limit(one),
         last => {

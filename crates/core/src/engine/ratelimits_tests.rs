@@ -37,13 +37,13 @@ fn check(kind: &str, most: u32) -> LimitCheck {
 
 fn evaluation(remaining: u32) -> Evaluation {
     let retry_ms = Some(if remaining > 0 { 0 } else { 60_000 });
-    let runs = vec![RunVerdict { admitted: u32::from(remaining > 0), retry_ms }];
+    let runs = smallvec![RunVerdict { admitted: u32::from(remaining > 0), retry_ms }];
     let quota = Quota { remaining, next_ms: 60_000, reset_ms: 60_000 };
     Evaluation { quota, now_ms: 5, stamp_ms: 5, runs }
 }
 
 /// Checks the two limits, which are two operations; the store says this.
-fn settled(core: &Core, replies: [StoreResult; 2]) -> Option<Vec<Told>> {
+fn settled(core: &Core, replies: [StoreResult; 2]) -> Option<AllTold> {
     core.cache.limits.separate();
     let (mut ops, started) = (Vec::new(), Started { us: 0, moment: 0 });
     let checks = [check("narrow", 3), check("wide", 5_000)];
@@ -57,7 +57,7 @@ fn settled(core: &Core, replies: [StoreResult; 2]) -> Option<Vec<Told>> {
 #[tokio::test]
 async fn what_one_limit_denies_is_charged_to_none_that_did_not_answer() {
     let core = core().await;
-    let denied = Ok(Reply::Limits(vec![evaluation(0)]));
+    let denied = Ok(Reply::Limits(smallvec![evaluation(0)]));
     for silence in [StoreError::Timeout, StoreError::Refused("TRYAGAIN".into())] {
         let told = settled(&core, [denied.clone(), Err(silence)]).expect("nothing is to be given back");
         assert!(!told[0].admits());
@@ -65,7 +65,7 @@ async fn what_one_limit_denies_is_charged_to_none_that_did_not_answer() {
         assert!(core.cache.limits.take_unsent(usize::MAX).is_empty(), "the store is told of no admission");
         core.cache.limits.forget_denials();
     }
-    let admitted = Ok(Reply::Limits(vec![evaluation(2)]));
+    let admitted = Ok(Reply::Limits(smallvec![evaluation(2)]));
     let told = settled(&core, [admitted, Err(StoreError::Timeout)]).expect("nothing is to be given back");
     assert!(told.iter().all(Told::admits) && matches!(told[1], Told::Alone(_)), "{told:?}");
     assert_eq!(core.cache.limits.take_unsent(usize::MAX).len(), 1);

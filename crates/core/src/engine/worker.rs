@@ -3,6 +3,7 @@
 //!
 //! Invariant: at most `BATCHES_IN_FLIGHT` round trips at once; the queue holds back the rest.
 
+use smallvec::smallvec;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,7 +15,7 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::base::error::{Code, Error};
 use crate::base::key::Key;
 use crate::base::limits;
-use crate::limiter::{self, Action, Evaluation, Limit, Run, push_run};
+use crate::limiter::{self, Action, Evaluation, Limit, Run, Runs, push_run};
 use crate::store::{Op, Replies, Reply};
 
 use super::hot::{Hot, Plan};
@@ -203,7 +204,7 @@ async fn ask_once(core: &Core, ops: Vec<Op>) -> Replies {
         shared.into_iter().filter_map(|one| one.apart(&replies)).collect();
     let reply = |place: usize| {
         let one = apart.get_mut(&place).and_then(Iterator::next);
-        one.map_or_else(|| replies[place].clone(), |evaluation| Ok(Reply::Limits(vec![evaluation])))
+        one.map_or_else(|| replies[place].clone(), |evaluation| Ok(Reply::Limits(smallvec![evaluation])))
     };
     places.into_iter().map(reply).collect()
 }
@@ -220,7 +221,7 @@ struct Joined {
 struct Shared {
     place: usize,
     limit: Limit,
-    runs: Vec<Run>,
+    runs: Runs,
 }
 
 impl Joined {

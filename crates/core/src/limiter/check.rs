@@ -3,7 +3,7 @@
 //! Invariant: a check fits exactly when what counts already and its cost are together within the limit; the wait of
 //! one that does not is the time until enough of what counts has stopped counting, to the millisecond.
 
-use super::{Evaluation, Limit, Quota, Run, RunVerdict};
+use super::{Evaluation, Limit, Quota, Run, RunVerdict, Verdicts};
 
 /// What counts at this moment, by age.
 pub(super) trait Counted {
@@ -58,7 +58,7 @@ impl Moment {
     }
 
     /// Admits what fits, in order. Verdicts and the sum of what was admitted.
-    pub(super) fn take(&self, counted: &impl Counted, runs: &[Run]) -> (Vec<RunVerdict>, u64) {
+    pub(super) fn take(&self, counted: &impl Counted, runs: &[Run]) -> (Verdicts, u64) {
         let mut free = self.most - counted.live() as i64;
         let (held, mut total) = (self.held_ms(), 0);
         let verdicts = runs.iter().map(|run| {
@@ -81,7 +81,7 @@ impl Moment {
         (verdicts.collect(), total)
     }
 
-    pub(super) fn evaluation(&self, quota: Quota, runs: Vec<RunVerdict>) -> Evaluation {
+    pub(super) fn evaluation(&self, quota: Quota, runs: Verdicts) -> Evaluation {
         Evaluation { quota, now_ms: self.raw_ms, stamp_ms: self.stamp_ms, runs }
     }
 }

@@ -6,11 +6,12 @@
 //!
 //! Invariant: `split` and `apart` give as many answers as checks were pushed, in that order.
 
-use super::{Answer, Decision, Evaluation, Limit, Quota, RUNS, Run, RunVerdict};
+use super::{Answer, Decision, Evaluation, Limit, Quota, RUNS, Run, RunVerdict, Runs};
+use smallvec::smallvec;
 
 /// Adds a check to those of one key and limit, in order; equal neighbours are one run. False when it would be one run
 /// too many: then it needs an evaluation of its own.
-pub fn push_run(runs: &mut Vec<Run>, cost: u32) -> bool {
+pub fn push_run(runs: &mut Runs, cost: u32) -> bool {
     let full = runs.len() == RUNS;
     match runs.last_mut() {
         Some(run) if run.cost == cost && run.count < u32::MAX => run.count += 1,
@@ -63,7 +64,7 @@ pub fn apart(limit: &Limit, runs: &[Run], evaluation: &Evaluation) -> Vec<Evalua
             Decision::Impossible { .. } => (0, None),
         };
         let before = std::mem::replace(&mut quota, answer.quota);
-        Evaluation { quota: before, runs: vec![RunVerdict { admitted, retry_ms }], ..*evaluation }
+        Evaluation { quota: before, runs: smallvec![RunVerdict { admitted, retry_ms }], ..*evaluation }
     };
     split(limit, runs, evaluation).map(each).collect()
 }
@@ -99,12 +100,12 @@ mod tests {
 
     #[test]
     fn equal_neighbours_are_one_run_and_runs_are_bounded() {
-        let mut runs = Vec::new();
+        let mut runs = Runs::new();
         for cost in [1, 1, 2, 1] {
             assert!(push_run(&mut runs, cost));
         }
         let expected = [(1, 2), (2, 1), (1, 1)].map(|(cost, count)| Run { cost, count });
-        assert_eq!(runs, expected);
+        assert_eq!(runs[..], expected);
         for at in 3..RUNS as u32 {
             assert!(push_run(&mut runs, 8 + at % 2));
         }
@@ -125,12 +126,12 @@ mod tests {
             let (mut value, mut now) = (Vec::new(), 1_000);
             for (cost, step) in before {
                 now += step;
-                apply(&mut value, &limit, &Action::Consume(vec![Run { cost: cost * scale, count: 1 }]), now);
+                apply(&mut value, &limit, &Action::Consume(smallvec![Run { cost: cost * scale, count: 1 }]), now);
             }
             if blocked {
                 apply(&mut value, &limit, &Action::Block { for_ms: 20 }, now);
             }
-            let mut runs = Vec::new();
+            let mut runs = Runs::new();
             let costs: Vec<u32> = costs.into_iter().map(|cost| cost * scale).take_while(|cost| push_run(&mut runs, *cost)).collect();
             let mut single = value.clone();
             let evaluation = apply(&mut value, &limit, &Action::Consume(runs.clone()), now).evaluation;
@@ -140,7 +141,7 @@ mod tests {
             prop_assert_eq!(each.len(), costs.len());
             for ((cost, answer), each) in costs.iter().zip(&answers).zip(&each) {
                 let one = [Run { cost: *cost, count: 1 }];
-                let alone = apply(&mut single, &limit, &Action::Consume(one.to_vec()), now).evaluation;
+                let alone = apply(&mut single, &limit, &Action::Consume(Runs::from_slice(&one)), now).evaluation;
                 let expected: Vec<Answer> = split(&limit, &one, &alone).collect();
                 prop_assert_eq!(&[*answer][..], &expected[..]);
                 let again: Vec<Answer> = split(&limit, &one, each).collect();

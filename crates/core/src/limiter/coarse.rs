@@ -14,7 +14,7 @@ use super::check::{self, Counted, Moment};
 use super::layout::{
     self, BUCKET, COARSE, COARSE_HEADER, Found, RING_HEADER, STAMP, packed, search, u16_at, u48,
 };
-use super::{Action, Applied, BUCKETS, Change, Limit, Run, merge};
+use super::{Action, Applied, BUCKETS, Change, Limit, Run, Verdicts, merge};
 
 /// How long a bucket is open.
 pub(super) fn width_ms(window_ms: u64) -> u64 {
@@ -220,7 +220,7 @@ pub(super) fn apply(value: &mut Vec<u8>, limit: &Limit, action: &Action, raw: u6
     let mut buckets = Buckets::open(value, limit, raw);
     let (now, mut moment) = (buckets.now, buckets.moment(limit, raw));
     let mut quota = moment.quota(&buckets);
-    let (mut verdicts, mut bytes, mut newest) = (Vec::new(), None, 0);
+    let (mut verdicts, mut bytes, mut newest) = (Verdicts::new(), None, 0);
     match action {
         Action::Consume(runs) => {
             let (all, total) = moment.take(&buckets, runs);

@@ -9,7 +9,8 @@
 use super::coalesce::{self, split};
 use super::coarse::width_ms;
 use super::merge::Aged;
-use super::{Action, Answer, Decision, Evaluation, Form, Limit, Run, apply, charge, live};
+use super::{Action, Answer, Decision, Evaluation, Form, Limit, Run, Runs, apply, charge, live};
+use smallvec::smallvec;
 
 /// Moments of a window that the store is told of.
 const MOMENTS: u64 = 64;
@@ -47,7 +48,7 @@ impl Local {
     /// Counts what was admitted, whether it fits or not. More than the limit is as good as the limit.
     fn charge(&mut self, limit: &Limit, cost: u32, now_ms: u64) {
         let cost = cost.min(limit.most());
-        let fits = apply(&mut self.own, limit, &Action::Consume(vec![Run { cost, count: 1 }]), now_ms);
+        let fits = apply(&mut self.own, limit, &Action::Consume(smallvec![Run { cost, count: 1 }]), now_ms);
         if fits.evaluation.runs.iter().all(|run| run.admitted == 0) {
             apply(&mut self.own, limit, &Action::Merge(vec![Aged { age_ms: 0, count: cost }]), now_ms);
         }
@@ -73,7 +74,7 @@ impl Local {
         let foreign = if held_ms > 0 { self.foreign } else { 0 };
         let room = limit.with_most(share.min(limit.most().saturating_sub(foreign)));
         let runs = [Run { cost, count: 1 }];
-        let action = if charge { Action::Consume(runs.to_vec()) } else { Action::Peek { cost } };
+        let action = if charge { Action::Consume(Runs::from_slice(&runs)) } else { Action::Peek { cost } };
         let evaluation = apply(&mut self.own, &room, &action, now_ms).evaluation;
         let mut answer =
             split(&room, &runs, &evaluation).next().expect("one check was evaluated, so there is one answer");
@@ -203,7 +204,7 @@ mod tests {
 
     fn heard(local: &mut Local, store: &mut Vec<u8>, most: u32, cost: u32, now_ms: u64) {
         let runs = [Run { cost, count: 1 }];
-        let done = apply(store, &limit(most), &Action::Consume(runs.to_vec()), now_ms + 500_000);
+        let done = apply(store, &limit(most), &Action::Consume(Runs::from_slice(&runs)), now_ms + 500_000);
         local.heard(&limit(most), &runs, &done.evaluation, now_ms);
     }
 
@@ -219,7 +220,7 @@ mod tests {
                     continue;
                 }
                 let runs = vec![Run { cost: unit, count: 1 }];
-                let store = apply(&mut store, &limit(most), &Action::Consume(runs), now + 500_000);
+                let store = apply(&mut store, &limit(most), &Action::Consume(runs.into()), now + 500_000);
                 let expected = store.evaluation.runs[0];
                 let decision = local.decide(&limit(most), most, unit, now).decision;
                 if most == 7 {
@@ -235,7 +236,7 @@ mod tests {
     #[test]
     fn what_others_used_is_respected_until_it_is_over() {
         let (mut local, mut store) = (Local::default(), Vec::new());
-        apply(&mut store, &limit(10), &Action::Consume(vec![Run { cost: 1, count: 8 }]), 500_000);
+        apply(&mut store, &limit(10), &Action::Consume(smallvec![Run { cost: 1, count: 8 }]), 500_000);
         heard(&mut local, &mut store, 10, 1, 100);
         let mut decide = |cost, now| local.decide(&limit(10), 5, cost, now);
         assert_eq!(decide(1, 200).decision, Decision::Allow);
@@ -261,7 +262,7 @@ mod tests {
             },
             now_ms: 0,
             stamp_ms: i64::MAX as u64,
-            runs: vec![super::super::RunVerdict { admitted: u32::MAX, retry_ms: Some(i64::MAX as u64) }],
+            runs: smallvec![super::super::RunVerdict { admitted: u32::MAX, retry_ms: Some(i64::MAX as u64) }],
         };
         local.heard(&limit(3), &[Run { cost: u32::MAX, count: 1 }], &lie, 10);
         assert_ne!(local.decide(&limit(3), 3, 1, 20).decision, Decision::Allow);
@@ -300,7 +301,7 @@ mod tests {
             assert!(!local.is_over(&limit, until + 6_999) && local.is_over(&limit, until + 7_000));
         }
         let (mut local, mut store) = (Local::default(), Vec::new());
-        apply(&mut store, &limit(5), &Action::Consume(vec![Run { cost: 1, count: 5 }]), 500_000);
+        apply(&mut store, &limit(5), &Action::Consume(smallvec![Run { cost: 1, count: 5 }]), 500_000);
         heard(&mut local, &mut store, 5, 1, 100);
         assert!(!local.is_over(&limit(5), 999) && local.is_over(&limit(5), 1_000), "what others used");
     }

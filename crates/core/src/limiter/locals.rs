@@ -347,7 +347,8 @@ mod tests {
     /// The store admits so much of a key at once.
     fn heard(locals: &mut Locals, key: &Key, limit: &Limit, count: u32, now_ms: u64) {
         let runs = [Run { cost: 1, count }];
-        let done = crate::limiter::apply(&mut Vec::new(), limit, &Action::Consume(runs.to_vec()), now_ms + 9);
+        let done =
+            crate::limiter::apply(&mut Vec::new(), limit, &Action::Consume(runs[..].into()), now_ms + 9);
         locals.with(key, limit, now_ms, |local| local.heard(limit, &runs, &done.evaluation, now_ms));
     }
 

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
+use smallvec::{SmallVec, smallvec};
 
 use crate::base::key::Key;
 use crate::base::limits;
@@ -55,6 +56,11 @@ pub struct Asked {
     /// Of the denials of the key, before it is sent.
     pub epoch: u64,
 }
+
+/// Of every limit of a check; nearly always one.
+pub type AllAsked = SmallVec<[Asked; 1]>;
+/// What a check was told of every limit; nearly always one.
+pub type AllTold = SmallVec<[Told; 1]>;
 
 /// What one check of several was told.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -156,7 +162,7 @@ impl Memory {
 
     /// Decides without the store: all of them are charged, or none. `None`: the store is `back`. Otherwise it is not
     /// trusted from now on, until it was told.
-    pub fn decide(&self, asked: &[Asked], now_ms: u64, back: impl Fn() -> bool) -> Option<Vec<Told>> {
+    pub fn decide(&self, asked: &[Asked], now_ms: u64, back: impl Fn() -> bool) -> Option<AllTold> {
         let peers = self.peers();
         let mut locals = self.locals.lock();
         if back() {
@@ -171,7 +177,7 @@ impl Memory {
             return Some(asked.iter().map(closed).collect());
         }
         let share = |check: &Check| peers.share(check.limit.most(), check.key.fingerprint());
-        let mut told = vec![Told::NotAsked; asked.len()];
+        let mut told: AllTold = smallvec![Told::NotAsked; asked.len()];
         if asked.len() > 1 {
             // Looked at first: what one of them denies is charged to none.
             for (told, Asked { check, fallback, .. }) in told.iter_mut().zip(asked) {
@@ -400,13 +406,19 @@ mod tests {
         let memory = Memory::new(1);
         let one = asked("wide", 4, Fallback::Local);
         let runs = vec![Run { cost: 1, count: 4 }];
-        let action = crate::limiter::Action::Consume(runs);
+        let action = crate::limiter::Action::Consume(runs.into());
         let done = crate::limiter::apply(&mut Vec::new(), &one.check.limit, &action, 900).evaluation;
         let all = Check { cost: 4, ..one.check.clone() };
         let quota = crate::limiter::Quota { remaining: 0, next_ms: 1_000, reset_ms: 1_000 };
         let answer = Answer { decision: Decision::Allow, quota, stamp_ms: 900 };
         let runs = vec![crate::limiter::RunVerdict { admitted: 1, retry_ms: Some(0) }];
-        memory.heard(&all, &Evaluation { runs, ..done }, &answer, (memory.epoch(&all.key), 10), 10);
+        memory.heard(
+            &all,
+            &Evaluation { runs: runs.into(), ..done },
+            &answer,
+            (memory.epoch(&all.key), 10),
+            10,
+        );
         memory.forget_denial(&all.key);
         assert_eq!(
             admitted(&memory.decide(std::slice::from_ref(&one), 20, || false).expect("away")),
@@ -425,7 +437,7 @@ mod tests {
         }
         let mixed = [asked("o", 1, Fallback::Open), asked("c", 9, Fallback::Closed)];
         let told = memory.decide(&mixed, 20, || false).expect("away");
-        assert_eq!(told, [Told::NotAsked, Told::Unavailable { retry_after_ms: 1_000 }]);
+        assert_eq!(told[..], [Told::NotAsked, Told::Unavailable { retry_after_ms: 1_000 }]);
         assert!(!told.iter().all(Told::admits));
     }
 

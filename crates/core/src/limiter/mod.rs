@@ -29,10 +29,12 @@ pub use coalesce::{apart, push_run, split};
 pub use denials::Denials;
 pub use local::Local;
 pub use locals::{Locals, Unsent};
-pub use memory::{Asked, Fallback, Memory, Told};
+pub use memory::{AllAsked, AllTold, Asked, Fallback, Memory, Told};
 pub use merge::Aged;
 pub use share::Peers;
 pub use together::{Check, apply_all};
+
+use smallvec::SmallVec;
 
 use crate::base::error::Error;
 
@@ -104,6 +106,13 @@ impl Limit {
     }
 }
 
+/// Nearly always one.
+pub type Runs = SmallVec<[Run; 1]>;
+/// Nearly always one.
+pub type Verdicts = SmallVec<[RunVerdict; 1]>;
+/// Nearly always one.
+pub type Evaluations = SmallVec<[Evaluation; 1]>;
+
 /// Equal checks, one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
@@ -117,7 +126,7 @@ pub struct Run {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Checks in this order, at one instant; each is charged if it fits and not at all otherwise.
-    Consume(Vec<Run>),
+    Consume(Runs),
     /// One check that is not charged.
     Peek { cost: u32 },
     /// Forget everything, blocks included.
@@ -171,7 +180,7 @@ pub struct Evaluation {
     /// What admissions were stamped with: for a refund.
     pub stamp_ms: u64,
     /// One per run; one for a peek; none otherwise.
-    pub runs: Vec<RunVerdict>,
+    pub runs: Verdicts,
 }
 
 /// The answer to one check, with what a caller is told beside it.
@@ -211,7 +220,7 @@ pub fn apply(value: &mut Vec<u8>, limit: &Limit, action: &Action, now_ms: u64) -
     if *action == Action::Reset {
         value.clear();
         let quota = Quota { remaining: limit.most, ..Quota::default() };
-        let evaluation = Evaluation { quota, now_ms: 0, stamp_ms: 0, runs: Vec::new() };
+        let evaluation = Evaluation { quota, now_ms: 0, stamp_ms: 0, runs: Verdicts::new() };
         return Applied { evaluation, change: Change::Removed };
     }
     match limit.form() {
@@ -239,6 +248,7 @@ fn live(value: &[u8], limit: &Limit, now_ms: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use smallvec::smallvec;
 
     #[test]
     fn what_is_usual_leaves_the_same_bytes() {
@@ -271,7 +281,8 @@ mod tests {
                 if counts.is_none() {
                     assert_eq!(charged, value);
                 }
-                let done = apply(&mut value, &limit, &Action::Consume(vec![Run { cost, count: 1 }]), now);
+                let done =
+                    apply(&mut value, &limit, &Action::Consume(smallvec![Run { cost, count: 1 }]), now);
                 if let Some(counts) = counts {
                     assert_eq!(done.evaluation.runs[0].admitted, 1, "{limit:?}, {cost} at {now}");
                     assert_eq!((charged, counts), (value.clone(), live(&value, &limit, now)));

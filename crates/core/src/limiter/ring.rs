@@ -16,7 +16,7 @@ use super::check::{self, Counted, Moment};
 use super::layout::{
     self, BUCKET, COARSE_HEADER, Found, RING, RING_HEADER, STAMP, packed, search, u16_at, u48,
 };
-use super::{Action, Applied, Change, Evaluation, Limit, Run, merge};
+use super::{Action, Applied, Change, Evaluation, Limit, Run, Verdicts, merge};
 
 /// So many stamps are written anew every time, without room for more: one command instead of three, and no byte too many.
 const SMALL: usize = 128;
@@ -245,11 +245,11 @@ pub(super) fn apply(value: &mut Vec<u8>, limit: &Limit, action: &Action, raw: u6
                 let dead = size - stamps.len() / STAMP;
                 ring = Ring { bytes: Cow::Owned(bytes), head: 0, size, dead, ..ring };
                 let moment = ring.moment(limit, raw);
-                (moment.evaluation(moment.quota(&ring), Vec::new()), Write::Whole(stamps))
+                (moment.evaluation(moment.quota(&ring), Verdicts::new()), Write::Whole(stamps))
             }
             None => {
                 let moment = ring.moment(limit, raw);
-                (moment.evaluation(moment.quota(&ring), Vec::new()), Write::Nothing)
+                (moment.evaluation(moment.quota(&ring), Verdicts::new()), Write::Nothing)
             }
         },
     };

@@ -8,7 +8,8 @@
 
 use super::merge::oldest_first;
 use super::together::Check;
-use super::{Action, BLOCK_MS, Evaluation, Form, Limit, Quota, Run, RunVerdict};
+use super::{Action, BLOCK_MS, Evaluation, Form, Limit, Quota, Run, RunVerdict, Verdicts};
+use smallvec::smallvec;
 
 /// `limit_ring.lua` behind what both begin with.
 pub const RING: &str = concat!(
@@ -99,14 +100,16 @@ pub fn arguments(limit: &Limit, action: &Action, time_ms: Option<u64>, mut push:
     }
 }
 
-/// Everything behind the keys of [`EACH`], in order: equal checks one after the other are one row. `time_ms` is for tests,
-/// here as elsewhere.
+/// Everything behind the keys of [`EACH`], in order: equal checks one after the other are one row. `msetex` = the server is
+/// known to have that command. `time_ms` is for tests, here as elsewhere.
 pub fn arguments_of_each<'a>(
     checks: impl IntoIterator<Item = (&'a Limit, &'a Run)>,
+    msetex: bool,
     time_ms: Option<u64>,
     mut push: impl FnMut(&[u8]),
 ) {
-    let mut packed = Vec::with_capacity(4 * ROW);
+    let mut packed = Vec::with_capacity(1 + 4 * ROW);
+    packed.push(u8::from(msetex));
     let mut row: Option<(&Limit, &Run, u16)> = None;
     for (limit, run) in checks {
         match &mut row {
@@ -165,7 +168,7 @@ fn usual(told: &[u8], run: &Run, now_ms: u64) -> Evaluation {
         next_ms: number(&told[4..8]),
         reset_ms: number(&told[8..]),
     };
-    let runs = vec![RunVerdict { admitted: run.count, retry_ms: Some(0) }];
+    let runs = smallvec![RunVerdict { admitted: run.count, retry_ms: Some(0) }];
     Evaluation { quota, now_ms, stamp_ms: now_ms, runs }
 }
 
@@ -174,7 +177,7 @@ fn any(told: &[u8], run: &Run) -> Option<Evaluation> {
     let quota = Quota { remaining: number(0, 4) as u32, next_ms: number(4, 6), reset_ms: number(10, 6) };
     let (now_ms, stamp_ms, admitted) = (number(16, 6), number(22, 6), number(28, 4) as u32);
     let verdict = RunVerdict { admitted, retry_ms: number(32, 6).checked_sub(1) };
-    (admitted <= run.count).then(|| Evaluation { quota, now_ms, stamp_ms, runs: vec![verdict] })
+    (admitted <= run.count).then(|| Evaluation { quota, now_ms, stamp_ms, runs: smallvec![verdict] })
 }
 
 /// Everything behind the keys of [`ALL`], in order.
@@ -227,7 +230,7 @@ pub fn evaluation(action: &Action, reply: &[i64]) -> Option<Evaluation> {
         let retry_ms = if pair[1] == -1 { None } else { Some(natural(&pair[1])?) };
         Some(RunVerdict { admitted, retry_ms })
     };
-    let runs: Vec<RunVerdict> = runs.chunks_exact(2).map(verdict).collect::<Option<_>>()?;
+    let runs: Verdicts = runs.chunks_exact(2).map(verdict).collect::<Option<_>>()?;
     let most = |at: usize| if let Action::Consume(asked) = action { asked[at].count } else { 1 };
     if runs.iter().enumerate().any(|(at, run)| run.admitted > most(at)) {
         return None;
@@ -251,7 +254,7 @@ mod tests {
         let limit = Limit::new(5, 1_000).expect("a limit");
         let runs = vec![Run { cost: 0, count: 2 }, Run { cost: 3, count: 1 }];
         let text = |action: &Action, time| sent(&limit, action, time).join(&b' ');
-        assert_eq!(text(&Action::Consume(runs), None), b"consume 5 1000  1 2 3 1");
+        assert_eq!(text(&Action::Consume(runs.into()), None), b"consume 5 1000  1 2 3 1");
         assert_eq!(text(&Action::Peek { cost: 2 }, Some(9)), b"peek 5 1000 9 2 1");
         assert_eq!(text(&Action::Reset, None), b"reset 5 1000 ");
         assert_eq!(text(&Action::Block { for_ms: 7 }, None), b"block 5 1000  7");
@@ -272,13 +275,13 @@ mod tests {
         let runs = [Run { cost: 0, count: 2 }, Run { cost: 300, count: 1 }];
         let mut sent = Vec::new();
         let checks = [(&small, &runs[0]), (&small, &runs[0]), (&large, &runs[1]), (&small, &runs[0])];
-        arguments_of_each(checks, Some(9), |one| sent.push(one.to_vec()));
+        arguments_of_each(checks, true, Some(9), |one| sent.push(one.to_vec()));
         let row = |count: u8, form: u8, four: [u32; 4]| {
             [&[0, count, form][..], &four.iter().flat_map(|one| one.to_be_bytes()).collect::<Vec<_>>()]
                 .concat()
         };
         let rows = [row(2, 0, [5, 1_000, 1, 2]), row(1, 1, [2_000, 7, 300, 1]), row(1, 0, [5, 1_000, 1, 2])];
-        assert_eq!(sent, [rows.concat(), b"9".to_vec()]);
+        assert_eq!(sent, [[&[1][..], &rows.concat()].concat(), b"9".to_vec()]);
     }
 
     fn six(number: u64) -> Vec<u8> {
@@ -300,12 +303,12 @@ mod tests {
         let all = told(&[usual.clone(), any(8, 0, 0)]).expect("two answers");
         assert_eq!(all[0].quota, Quota { remaining: 7, next_ms: 3, reset_ms: 4 });
         assert_eq!((all[0].now_ms, all[0].stamp_ms), (1 << 40, 1 << 40));
-        assert_eq!(all[0].runs, [RunVerdict { admitted: 2, retry_ms: Some(0) }]);
+        assert_eq!(all[0].runs[..], [RunVerdict { admitted: 2, retry_ms: Some(0) }]);
         assert_eq!(all[1].quota, Quota { remaining: 8, next_ms: 3, reset_ms: 4 });
         assert_eq!((all[1].now_ms, all[1].stamp_ms), (1 << 40, 6));
-        assert_eq!(all[1].runs, [RunVerdict { admitted: 0, retry_ms: None }], "never");
+        assert_eq!(all[1].runs[..], [RunVerdict { admitted: 0, retry_ms: None }], "never");
         let late = told(&[any(1, 1, 6)]).expect("an answer");
-        assert_eq!(late[0].runs, [RunVerdict { admitted: 1, retry_ms: Some(5) }]);
+        assert_eq!(late[0].runs[..], [RunVerdict { admitted: 1, retry_ms: Some(5) }]);
         assert_eq!(told(&[any(1, 3, 1)]), None, "more than was asked for");
         assert_eq!(told(&[[&[2], &usual[1..]].concat()]), None, "no such kind");
         let whole = [six(9), usual.clone()].concat();
@@ -321,7 +324,7 @@ mod tests {
         let peek = Action::Peek { cost: 1 };
         assert!(evaluation(&peek, &[5, 0, 0, 9, 9, 1, 0]).is_some());
         let never = evaluation(&peek, &[5, 0, 0, 9, 9, 0, -1]).expect("an answer");
-        assert_eq!(never.runs, [RunVerdict { admitted: 0, retry_ms: None }]);
+        assert_eq!(never.runs[..], [RunVerdict { admitted: 0, retry_ms: None }]);
         for bad in [
             &[][..],
             &[5, 0, 0, 9, 9],

@@ -4,6 +4,7 @@
 
 use super::{Action, Applied, Limit, Run, apply};
 use crate::base::key::Key;
+use smallvec::smallvec;
 
 /// One of the limits of a check.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,7 +25,7 @@ pub fn apply_all(values: &mut [Vec<u8>], checks: &[Check], now_ms: u64) -> Vec<A
     };
     let peeked = ask(|cost| Action::Peek { cost });
     if peeked.iter().all(|one| one.evaluation.runs.iter().all(|run| run.admitted > 0)) {
-        return ask(|cost| Action::Consume(vec![Run { cost, count: 1 }]));
+        return ask(|cost| Action::Consume(smallvec![Run { cost, count: 1 }]));
     }
     peeked
 }

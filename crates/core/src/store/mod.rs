@@ -19,7 +19,7 @@ use bytes::Bytes;
 use crate::base::key::Key;
 #[cfg(doc)]
 use crate::base::limits;
-use crate::limiter::{Action, Check, Evaluation, Limit};
+use crate::limiter::{Action, Check, Evaluations, Limit};
 
 pub use members::{FINER, Member};
 pub use walk::{Size, Walk};
@@ -109,7 +109,7 @@ pub enum Reply {
     /// `Tagged`.
     Members(Vec<Member>),
     /// `Limit`: one. `LimitAll`: one per check; when one denies, all of them are those of a peek.
-    Limits(Vec<Evaluation>),
+    Limits(Evaluations),
 }
 
 /// Why an operation has no answer.

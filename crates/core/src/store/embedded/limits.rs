@@ -6,6 +6,7 @@
 use crate::base::key::Key;
 use crate::limiter::{self, Action, Applied, Change, Check, Limit};
 use crate::store::{Reply, StoreError, StoreResult};
+use smallvec::smallvec;
 
 use super::{Embedded, OVERHEAD, Shard};
 
@@ -19,7 +20,7 @@ impl Embedded {
             return Err(StoreError::WritesRefused);
         }
         shard.keep(key, value, &applied, now, self.budget);
-        Ok(Reply::Limits(vec![applied.evaluation]))
+        Ok(Reply::Limits(smallvec![applied.evaluation]))
     }
 
     pub(super) fn check_all(&self, checks: &[Check]) -> StoreResult {
@@ -82,7 +83,7 @@ mod tests {
     }
 
     fn consume(Check { key, limit, .. }: Check) -> Op {
-        Op::Limit { key, limit, action: Action::Consume(vec![Run { cost: 1, count: 1 }]) }
+        Op::Limit { key, limit, action: Action::Consume(smallvec![Run { cost: 1, count: 1 }]) }
     }
 
     fn admitted(reply: StoreResult) -> Vec<u32> {

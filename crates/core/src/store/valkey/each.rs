@@ -31,8 +31,9 @@ pub(super) fn check(op: &Op) -> Option<(&Key, &Limit, &Run)> {
 
 /// Which steps travel together, by place: as many commands as needed, none of them for a single check.
 pub(super) fn gather(ops: &[Op], steps: &[Step]) -> Vec<Vec<usize>> {
-    let mut seen: HashSet<&Key, ahash::RandomState> = HashSet::default();
-    let mut first = Vec::new();
+    let mut seen: HashSet<&Key, _> =
+        HashSet::with_capacity_and_hasher(steps.len(), ahash::RandomState::default());
+    let mut first = Vec::with_capacity(steps.len());
     for (place, step) in steps.iter().enumerate() {
         match &ops[step.op] {
             Op::Limit { key, .. } => {
@@ -57,11 +58,12 @@ pub(super) fn gather(ops: &[Op], steps: &[Step]) -> Vec<Vec<usize>> {
 pub(super) fn arguments<'a>(
     command: &mut Cmd,
     checks: impl Iterator<Item = (&'a Key, &'a Limit, &'a Run)> + Clone,
+    msetex: bool,
 ) {
     for (key, ..) in checks.clone() {
         command.arg(key.bytes());
     }
-    script::arguments_of_each(checks.map(|(_, limit, run)| (limit, run)), None, |argument| {
+    script::arguments_of_each(checks.map(|(_, limit, run)| (limit, run)), msetex, None, |argument| {
         command.arg(argument);
     });
 }
@@ -80,6 +82,7 @@ mod tests {
     use super::*;
     use crate::base::key::Keys;
     use crate::limiter::Check;
+    use smallvec::smallvec;
 
     fn limit() -> Limit {
         Limit::new(5, 1_000).expect("a limit")
@@ -90,7 +93,7 @@ mod tests {
     }
 
     fn consume(n: usize) -> Op {
-        let action = Action::Consume(vec![Run { cost: 1, count: 1 }]);
+        let action = Action::Consume(smallvec![Run { cost: 1, count: 1 }]);
         Op::Limit { key: key(n), limit: limit(), action }
     }
 
@@ -126,7 +129,7 @@ mod tests {
             consume(2),
             consume(3),
             peek(3),
-            Op::Limit { key: key(4), limit: limit(), action: Action::Consume(two) },
+            Op::Limit { key: key(4), limit: limit(), action: Action::Consume(two.into()) },
         ];
         assert_eq!(gather(&ops, &steps(10)), [[2, 7]]);
     }

@@ -15,9 +15,9 @@ use tokio::time::Instant;
 
 use crate::store::{Op, StoreError};
 
-use super::Step;
 use super::options::Options;
 use super::wire::{self, Answer};
+use super::{Able, Step};
 
 /// A live connection.
 pub(super) struct Link {
@@ -25,6 +25,7 @@ pub(super) struct Link {
     connection: MultiplexedConnection,
     role: Role,
     identity: Option<String>,
+    msetex: bool,
 }
 
 /// What the server says of itself.
@@ -60,10 +61,16 @@ impl Link {
             Err(error) => return Err(error),
         };
         // Restricted servers do not say who they are: they are taken for others every time.
-        let about =
-            redis::cmd("INFO").arg("server").arg("replication").query_async::<Value>(&mut connection).await;
+        let mut about = redis::cmd("INFO");
+        about.arg("server").arg("replication");
+        let mut known = redis::cmd("COMMAND");
+        known.arg("INFO").arg("MSETEX");
+        let mut other = connection.clone();
+        let (about, known) =
+            tokio::join!(about.query_async::<Value>(&mut connection), known.query_async::<Value>(&mut other));
         let identity = about.as_ref().ok().and_then(wire::text).and_then(identity);
-        Ok(Self { address: address.to_owned(), connection, role, identity })
+        let msetex = known.is_ok_and(|reply| described(&reply));
+        Ok(Self { address: address.to_owned(), connection, role, identity, msetex })
     }
 
     /// Changes when the process at the other end is another one, or when it became the master anew: what it
@@ -84,6 +91,11 @@ impl Link {
         self.role.replica
     }
 
+    /// Whether the server says that it has `MSETEX`.
+    pub(super) fn msetex(&self) -> bool {
+        self.msetex
+    }
+
     /// One command outside the batch path.
     pub(super) async fn command(&self, command: &redis::Cmd, limit: Duration) -> Result<Value, StoreError> {
         let mut connection = self.connection.clone();
@@ -96,14 +108,8 @@ impl Link {
     }
 
     /// Sends `steps` as one pipeline.
-    pub(super) async fn exec(
-        &self,
-        ops: &[Op],
-        steps: &[Step],
-        until: Instant,
-        together: bool,
-    ) -> Vec<Answer> {
-        let batch = wire::Batch::new(ops, steps, together);
+    pub(super) async fn exec(&self, ops: &[Op], steps: &[Step], until: Instant, able: Able) -> Vec<Answer> {
+        let batch = wire::Batch::new(ops, steps, able);
         let mut connection = self.connection.clone();
         let sent = connection.send_packed_commands(batch.pipeline(), 0, batch.len());
         match tokio::time::timeout_at(until, sent).await {
@@ -155,6 +161,11 @@ fn describe(error: &redis::RedisError) -> Arc<str> {
     error.to_string().into()
 }
 
+/// Whether the reply to `COMMAND INFO` describes the command: an unknown one is an empty element.
+fn described(reply: &Value) -> bool {
+    matches!(reply, Value::Array(items) if matches!(&items[..], [Value::Array(parts)] if !parts.is_empty()))
+}
+
 fn identity(info: &str) -> Option<String> {
     let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
     Some(format!("{} {}", field("run_id:")?, field("master_replid:")?))
@@ -183,6 +194,16 @@ fn role(hello: &Value) -> Role {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_is_known_when_the_server_describes_it() {
+        let described = |items: Vec<Value>| super::described(&Value::Array(items));
+        assert!(described(vec![Value::Array(vec![Value::BulkString(b"msetex".to_vec())])]));
+        assert!(!described(vec![Value::Nil]), "as most servers say it");
+        assert!(!described(vec![Value::Array(Vec::new())]), "as others say it");
+        assert!(!described(Vec::new()));
+        assert!(!super::described(&Value::Okay));
+    }
 
     #[test]
     fn a_server_is_known_by_its_process_and_its_history() {

@@ -116,7 +116,11 @@ impl Valkey {
             match link {
                 Some(link) => match groups.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &link)) {
                     Some((_, group)) => group.push(step),
-                    None => groups.push((link, vec![step])),
+                    None => {
+                        let mut group = Vec::with_capacity(replies.len());
+                        group.push(step);
+                        groups.push((link, group));
+                    }
                 },
                 None => {
                     replies[step.op] = Some(Err(StoreError::Unavailable("no node serves this key".into())));
@@ -125,7 +129,7 @@ impl Valkey {
         }
         let one_node = groups.len() == 1;
         let sent = groups.into_iter().map(|(link, steps)| async move {
-            let answers = link.exec(ops, &steps, until, self.together(&link)).await;
+            let answers = link.exec(ops, &steps, until, self.able(&link)).await;
             (link, steps, answers)
         });
         let answered = if one_node {
@@ -169,9 +173,10 @@ impl Valkey {
         again
     }
 
-    /// Whether one command may have keys of several slots. A cluster refuses them, even when one node owns them all.
-    fn together(&self, link: &Link) -> bool {
-        self.options.mode != Mode::Cluster && !link.clustered() && !self.apart.load(Ordering::Relaxed)
+    fn able(&self, link: &Link) -> Able {
+        let together =
+            self.options.mode != Mode::Cluster && !link.clustered() && !self.apart.load(Ordering::Relaxed);
+        Able { together, msetex: together && link.msetex() }
     }
 
     async fn link_to(&self, topology: &Topology, address: &str, until: Instant) -> Option<Arc<Link>> {
@@ -219,6 +224,16 @@ impl Valkey {
         self.apart.store(false, Ordering::Relaxed);
         Ok(probed)
     }
+}
+
+/// What may be said to a server.
+#[derive(Clone, Copy, Debug, Default)]
+struct Able {
+    /// One command may have keys of several slots: plain reads share one, and so do checks of limits. A cluster refuses
+    /// them, even when one node owns them all.
+    together: bool,
+    /// It has `MSETEX`, which Redis has since 8.4 and Valkey since 9.1.
+    msetex: bool,
 }
 
 /// One operation on its way.

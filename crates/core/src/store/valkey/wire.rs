@@ -3,6 +3,7 @@
 //! Invariant: a reply of an unexpected shape is `Unavailable`, never a value and never "absent": a
 //! server that answers nonsense is out of service.
 
+use smallvec::smallvec;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use crate::base::limits;
 use crate::limiter::{Evaluation, Form, Run, script as limits_script};
 use crate::store::{Member, Op, Reply, StoreError, StoreResult};
 
-use super::{Step, each};
+use super::{Able, Step, each};
 
 /// A script with its digest.
 struct Lua {
@@ -72,14 +73,14 @@ enum Place {
 }
 
 impl Batch {
-    /// `together`: plain reads may share one command, and so may checks of limits.
-    pub(super) fn new(ops: &[Op], steps: &[Step], together: bool) -> Self {
+    pub(super) fn new(ops: &[Op], steps: &[Step], able: Able) -> Self {
         let mut batch = Self {
             pipeline: Pipeline::with_capacity(steps.len().min(64)),
             places: Vec::with_capacity(steps.len()),
             scripts: Vec::new(),
         };
-        let gather = together && steps.iter().filter(|step| matches!(ops[step.op], Op::Get(_))).count() > 1;
+        let gather =
+            able.together && steps.iter().filter(|step| matches!(ops[step.op], Op::Get(_))).count() > 1;
         let mut open: Option<(Cmd, usize)> = None;
         // What a read finds must not be older than what this says of it.
         let mut early = Vec::new();
@@ -106,12 +107,12 @@ impl Batch {
                 batch.pipeline.add_command(command);
             }
         }
-        let groups = if together { each::gather(ops, steps) } else { Vec::new() };
+        let groups = if able.together { each::gather(ops, steps) } else { Vec::new() };
         let mut checked = vec![false; if groups.is_empty() { 0 } else { steps.len() }];
         for group in groups {
             group.iter().for_each(|place| checked[*place] = true);
             let reply = batch.len();
-            batch.pipeline.add_command(checks(ops, steps, &group));
+            batch.pipeline.add_command(checks(ops, steps, &group, able));
             batch.scripts.push((reply, group));
         }
         let mut gathered = 0;
@@ -194,7 +195,7 @@ fn command(op: &Op, whole_script: bool) -> Cmd {
     let mut command;
     if let Some(check) = each::check(op) {
         command = script(&CHECKS, whole_script, 1);
-        each::arguments(&mut command, std::iter::once(check));
+        each::arguments(&mut command, std::iter::once(check), false);
         return command;
     }
     match op {
@@ -305,10 +306,11 @@ fn script(lua: &Lua, whole: bool, keys: usize) -> Cmd {
 }
 
 /// One command for the checks of these steps.
-fn checks(ops: &[Op], steps: &[Step], group: &[usize]) -> Cmd {
+fn checks(ops: &[Op], steps: &[Step], group: &[usize], able: Able) -> Cmd {
     let whole_script = group.iter().any(|place| steps[*place].whole_script);
     let mut command = script(&CHECKS, whole_script, group.len());
-    each::arguments(&mut command, group.iter().filter_map(|place| each::check(&ops[steps[*place].op])));
+    let checks = group.iter().filter_map(|place| each::check(&ops[steps[*place].op]));
+    each::arguments(&mut command, checks, able.msetex);
     command
 }
 
@@ -352,7 +354,7 @@ fn checks_answered(ops: &[Op], steps: &[Step], group: &[usize], value: &Value) -
     let runs: Vec<&Run> =
         group.iter().filter_map(|place| each::check(op(place))).map(|(.., run)| run).collect();
     match each::evaluations(value, runs.into_iter()) {
-        Some(all) => all.into_iter().map(|one| Answer::Final(Ok(Reply::Limits(vec![one])))).collect(),
+        Some(all) => all.into_iter().map(|one| Answer::Final(Ok(Reply::Limits(smallvec![one])))).collect(),
         None => group.iter().map(|_| Answer::Final(Err(nonsense()))).collect(),
     }
 }
@@ -376,7 +378,7 @@ fn answer(op: &Op, value: Value) -> Answer {
             Ok(Reply::Done(done == 1))
         }
         (Op::Limit { .. } | Op::LimitAll(_), value) => {
-            limits_of(op, &value).map(Reply::Limits).ok_or_else(nonsense)
+            limits_of(op, &value).map(|all| Reply::Limits(all.into())).ok_or_else(nonsense)
         }
         (Op::Delete(_), Value::Int(gone)) => Ok(Reply::Done(gone > 0)),
         (Op::Announce(_) | Op::Tag { .. } | Op::Untag { .. }, Value::Int(_)) => Ok(Reply::Done(true)),
@@ -441,6 +443,8 @@ mod tests {
     use crate::base::key::{Keys, Namespace};
     use crate::limiter::{Action, Limit, Run};
 
+    const TOGETHER: Able = Able { together: true, msetex: true };
+
     fn steps(count: usize) -> Vec<Step> {
         (0..count).map(Step::first).collect()
     }
@@ -451,14 +455,14 @@ mod tests {
         let get = |part: &str| Op::Get(keys.entry(Namespace::UserBasic, part));
         let ops = [get("a"), Op::Delete(keys.entry(Namespace::UserBasic, "b")), get("c")];
         let steps = steps(3);
-        let batch = Batch::new(&ops, &steps, true);
+        let batch = Batch::new(&ops, &steps, TOGETHER);
         assert_eq!(batch.len(), 2);
         let values = vec![Value::Array(vec![Value::BulkString(b"1".to_vec()), Value::Nil]), Value::Int(1)];
         let answers = batch.answers(&ops, &steps, values);
         assert!(matches!(&answers[0], Answer::Final(Ok(Reply::Bytes(Some(bytes)))) if &bytes[..] == b"1"));
         assert!(matches!(&answers[1], Answer::Final(Ok(Reply::Done(true)))));
         assert!(matches!(&answers[2], Answer::Final(Ok(Reply::Bytes(None)))));
-        assert_eq!(Batch::new(&ops, &steps, false).len(), 3);
+        assert_eq!(Batch::new(&ops, &steps, Able::default()).len(), 3);
         let refusal = redis::parse_redis_value(b"-CROSSSLOT of two\r\n").expect("a reply");
         let answers = batch.answers(&ops, &steps, vec![refusal, Value::Int(1)]);
         assert!(matches!(answers[..], [Answer::Apart, Answer::Final(Ok(_)), Answer::Apart]), "{answers:?}");
@@ -480,7 +484,7 @@ mod tests {
             let read = Value::Array(vec![Value::BulkString(b"1".to_vec()), Value::Nil]);
             vec![Value::Int(left), Value::Int(-2), read, Value::Int(1)]
         };
-        let gathered = Batch::new(&ops, &steps, true);
+        let gathered = Batch::new(&ops, &steps, TOGETHER);
         assert_eq!(gathered.len(), 4);
         let answers = gathered.answers(&ops, &steps, replies(7));
         assert!(matches!(&answers[0], Answer::Final(Ok(Reply::Bytes(Some(bytes)))) if &bytes[..] == b"1"));
@@ -497,7 +501,7 @@ mod tests {
             batch.pipeline().cmd_iter().map(name).collect::<Vec<_>>()
         };
         assert_eq!(sent(&gathered), ["PTTL", "PTTL", "MGET", "DEL"]);
-        assert_eq!(sent(&Batch::new(&ops, &steps, false)), ["PTTL", "PTTL", "GET", "GET", "DEL"]);
+        assert_eq!(sent(&Batch::new(&ops, &steps, Able::default())), ["PTTL", "PTTL", "GET", "GET", "DEL"]);
     }
 
     #[test]
@@ -507,7 +511,7 @@ mod tests {
         let ops: Vec<Op> =
             (0..count).map(|n| Op::Get(keys.entry(Namespace::UserBasic, &n.to_string()))).collect();
         let steps = steps(count);
-        let batch = Batch::new(&ops, &steps, true);
+        let batch = Batch::new(&ops, &steps, TOGETHER);
         assert_eq!(batch.len(), 3);
         let mut left = count;
         let mut at = 0;
@@ -535,7 +539,7 @@ mod tests {
 
     fn consume(part: &str) -> Op {
         let limit = Limit::new(5, 1_000).expect("a limit");
-        let action = Action::Consume(vec![Run { cost: 1, count: 2 }]);
+        let action = Action::Consume(smallvec![Run { cost: 1, count: 2 }]);
         Op::Limit { key: Keys::new("").limit("t", part), limit, action }
     }
 
@@ -556,11 +560,11 @@ mod tests {
     fn checks_share_a_script_and_come_back_in_order() {
         let ops = [consume("a"), consume("b"), consume("a"), consume("c")];
         let steps = steps(4);
-        let batch = Batch::new(&ops, &steps, true);
+        let batch = Batch::new(&ops, &steps, TOGETHER);
         assert_eq!(batch.len(), 2, "the second check of a key is sent after the others");
         let answers = batch.answers(&ops, &steps, vec![told(&[3, 4, 5]), told(&[1])]);
         assert_eq!(answers.iter().map(left).collect::<Vec<_>>(), [3, 4, 1, 5]);
-        assert_eq!(Batch::new(&ops, &steps, false).len(), 4);
+        assert_eq!(Batch::new(&ops, &steps, Able::default()).len(), 4);
         for (said, expected) in
             [("NOSCRIPT gone", "NoScript"), ("CROSSSLOT of two", "Apart"), ("OOM", "Final")]
         {
@@ -583,7 +587,7 @@ mod tests {
         let key = Keys::new("").entry(Namespace::UserBasic, "a");
         let ops = [Op::Get(key.clone()), Op::Add { key, value: Bytes::new(), ttl_ms: 1 }];
         let steps = steps(2);
-        let batch = Batch::new(&ops, &steps, true);
+        let batch = Batch::new(&ops, &steps, TOGETHER);
         let hostile = [
             vec![],
             vec![Value::Okay],
