@@ -2036,7 +2036,7 @@ export interface RateLimitCheck {
  * - Exceptions. A process that was started during the outage, or whose user of the store may not SUBSCRIBE, knows of no
  *   other and takes the whole limit. A server that comes back empty, or evicts keys, has forgotten what it admitted: up
  *   to the limit once more for each time. A failover forgets what was not replicated, a server clock that jumps forward
- *   by d makes a window d shorter, and a process remembers the 65,536 identifiers it was asked for last, in at most
+ *   by d makes a window d shorter, and a process remembers the 131,072 identifiers it was asked for last, in at most
  *   64 MiB.
  * - A check is never sent twice. When its answer is lost this process decides, and it may count twice, never not at
  *   all.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bcos_cache_core::base::key::Keys;
 use bcos_cache_core::limiter::{
-    Action, Aged, Check, Evaluation, Form, Limit, RING_MOST, Run, apply, apply_all,
+    Action, Aged, Check, Evaluation, Form, Limit, RING_MOST, Run, apply, apply_all, noted_ms as noted_ms_of,
     script::{
         ALL, EACH, arguments, arguments_of_all, arguments_of_each, evaluation, evaluations_of_all,
         evaluations_of_each, text,
@@ -697,6 +697,40 @@ fn many_at_the_servers_time(server: &Server) {
     }
 }
 
+/// News are charged once for each mark, in both forms, and the mark does not outlive them.
+fn what_is_told_again_counts_once(server: &Server) {
+    let mut connection = server.connect();
+    let loaded = Loaded::new(&mut connection);
+    let keys = Keys::new("");
+    for limit in [limit(50, 60_000), limit(5_000, 60_000), limit(50, 10_000_000)] {
+        let key = keys.limit("told", &format!("{} {}", limit.most(), limit.window_ms()));
+        let mut tell = |mark: u64, count: u32| {
+            let mut command = redis::cmd("EVALSHA");
+            command.arg(&loaded.forms[usize::from(limit.form() == Form::Coarse)]).arg(2);
+            command.arg(key.bytes()).arg(key.told(mark).bytes());
+            let action = Action::Merge(vec![Aged { age_ms: 1_000, count }]);
+            arguments(&limit, &action, None, |argument| {
+                command.arg(argument);
+            });
+            let reply: Value = command.query(&mut connection).expect("it runs");
+            assert!(evaluation(&action, &integers(&reply)).is_some());
+            let look = loaded.command(
+                std::str::from_utf8(key.bytes()).expect("text"),
+                &limit,
+                &Action::Peek { cost: 1 },
+                None,
+            );
+            let look: Value = look.query(&mut connection).expect("it runs");
+            let left = understood(&Action::Peek { cost: 1 }, &look).quota.remaining;
+            let noted_ms: u64 =
+                redis::cmd("PTTL").arg(key.told(mark).bytes()).query(&mut connection).expect("noted");
+            assert!(noted_ms <= noted_ms_of(&limit) && noted_ms + 5_000 > noted_ms_of(&limit), "{noted_ms}");
+            limit.most() - left
+        };
+        assert_eq!([tell(1, 3), tell(1, 3), tell(2, 4), tell(1, 3), tell(2, 4)], [3, 3, 7, 7, 7]);
+    }
+}
+
 #[test]
 fn the_servers_own_clock_keeps_the_limit() {
     for (program, name) in [(&VALKEY, "tv"), (&REDIS, "tr")] {
@@ -705,5 +739,6 @@ fn the_servers_own_clock_keeps_the_limit() {
         a_forgotten_script_is_sent_as_text(&server);
         never_more_than_the_limit(&server);
         many_at_the_servers_time(&server);
+        what_is_told_again_counts_once(&server);
     }
 }

@@ -3,6 +3,8 @@
 //! must catch an instance that forgets to merge, and instances that each take the whole limit.
 //! `BCOS_SCHEDULES` sets how many checks are made.
 
+use std::collections::HashSet;
+
 use bcos_cache_core::base::key::{Key, Keys, Namespace};
 use bcos_cache_core::limiter::{Action, Decision, Limit, Locals, Peers, RING_MOST, Run, apply};
 
@@ -15,6 +17,8 @@ enum Rule {
     NoMerge,
     /// As the others do: each instance has the limit for itself.
     WholeLimit,
+    /// The store does not note what it was told.
+    Unnoted,
 }
 
 /// Who is cut off from the store.
@@ -38,6 +42,11 @@ struct World {
     limit: Limit,
     key: Key,
     store: Vec<u8>,
+    /// What it was told.
+    noted: HashSet<u64>,
+    /// So much was to be told, and so much was charged for it.
+    news: u64,
+    merged: u64,
     now: u64,
     instances: Vec<Instance>,
     rule: Rule,
@@ -64,6 +73,9 @@ impl World {
             limit: Limit::new(most, rng.u64(100..1_000)).expect("a limit"),
             key: Keys::new("").entry(Namespace::UserBasic, &seed.to_string()),
             store: Vec::new(),
+            noted: HashSet::new(),
+            news: 0,
+            merged: 0,
             now: 1_000_000,
             instances: ids.iter().map(instance).collect(),
             rng,
@@ -111,14 +123,19 @@ impl World {
             instance.connected = true;
             while instance.locals.has_unsent() {
                 for unsent in instance.locals.take_unsent(1) {
-                    let action = unsent.action(self.now);
+                    let aged = unsent.aged(self.now);
+                    let sum: u64 = aged.iter().map(|one| u64::from(one.count)).sum();
                     self.now += self.rng.u64(0..3);
                     if self.rule == Rule::NoMerge {
                         continue;
                     }
                     let (arrives, answered) = (self.rng.u8(0..8) > 0, self.rng.u8(0..8) > 0);
-                    if arrives {
-                        apply(&mut self.store, &unsent.limit, &action, self.now);
+                    if arrives && (self.noted.insert(unsent.mark()) || self.rule == Rule::Unnoted) {
+                        apply(&mut self.store, &unsent.limit, &Action::Merge(aged), self.now);
+                        self.merged += sum;
+                    }
+                    if arrives && answered {
+                        self.news += sum;
                     }
                     if !arrives || !answered {
                         instance.locals.put_back(unsent, self.now);
@@ -214,6 +231,7 @@ fn any_window_admits_at_most_the_limit_through_the_store_and_once_more_without_i
             through <= most && apart <= shares && all <= most + shares,
             "seed {seed}: {through} {apart} {all} of {most}"
         );
+        assert_eq!(world.merged, world.news, "seed {seed}: everything is told, and once");
         without += world.without.len();
         beyond += u64::from(all > most);
         worst_ratio = worst_ratio.max(all as f64 / (most + shares) as f64);
@@ -255,4 +273,14 @@ fn after_a_common_outage_began_no_window_admits_more_than_the_shares() {
 fn the_same_checker_catches_a_missing_merge_and_whole_limits() {
     assert!(beyond_the_limit_after_one_outage(Rule::NoMerge) > worlds() / 10);
     assert!(beyond_the_limit_after_one_outage(Rule::WholeLimit) > worlds() / 10);
+}
+
+#[test]
+fn the_same_checker_catches_a_store_that_counts_twice_what_it_is_told_twice() {
+    let twice = |seed: u64| {
+        let mut world = World::new(seed, Rule::Unnoted);
+        world.run(Outage::Alone, CHECKS);
+        world.merged > world.news
+    };
+    assert!((0..worlds()).filter(|seed| twice(*seed)).count() as u64 > worlds() / 10);
 }

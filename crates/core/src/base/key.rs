@@ -186,6 +186,12 @@ impl Key {
         Key { bytes: [&self.bytes, &b":refresh"[..]].concat().into(), namespace: self.namespace }
     }
 
+    /// Where it is noted that the store was told something of this limit. As with [`Key::refresh`], no entry lies there.
+    pub fn told(&self, mark: u64) -> Key {
+        let suffix = format!(":told:{mark:016x}");
+        Key { bytes: [&self.bytes, suffix.as_bytes()].concat().into(), namespace: self.namespace }
+    }
+
     /// The cluster slot: CRC16 of the hash tag, or of the whole key.
     pub fn slot(&self) -> u16 {
         slot(&self.bytes)

@@ -117,8 +117,12 @@ impl Cache {
         while !self.limits.trust() {
             let unsent = self.limits.take_unsent(portion);
             let now = self.clock.now_ms();
-            let op =
-                |one: &Unsent| Op::Limit { key: one.key.clone(), limit: one.limit, action: one.action(now) };
+            let op = |one: &Unsent| Op::Tell {
+                key: one.key.clone(),
+                limit: one.limit,
+                mark: one.mark(),
+                aged: one.aged(now),
+            };
             self.telemetry.round_trips.up();
             self.telemetry.commands.add(unsent.len() as u64);
             let replies = self.store.exec(unsent.iter().map(op).collect()).await;
@@ -134,7 +138,6 @@ impl Cache {
             }
             match failed {
                 None => {}
-                // What was charged all the same is charged twice, which can only deny.
                 Some(StoreError::Timeout) if portion > 1 => portion = (portion / 4).max(1),
                 Some(error) => return Err(error),
             }

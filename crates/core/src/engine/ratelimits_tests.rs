@@ -12,6 +12,7 @@ use super::*;
 use crate::base::clock::Clock;
 use crate::config;
 use crate::limiter::Quota;
+use crate::store::sim::Fault;
 
 /// An engine's core over a simulated store that counts.
 async fn core() -> Arc<Core> {
@@ -69,6 +70,41 @@ async fn what_one_limit_denies_is_charged_to_none_that_did_not_answer() {
     let told = settled(&core, [admitted, Err(StoreError::Timeout)]).expect("nothing is to be given back");
     assert!(told.iter().all(Told::admits) && matches!(told[1], Told::Alone(_)), "{told:?}");
     assert_eq!(core.cache.limits.take_unsent(usize::MAX).len(), 1);
+}
+
+#[tokio::test]
+async fn what_the_store_is_told_counts_once_however_often_its_answer_is_lost() {
+    const MOST: u32 = 50;
+    let core = core().await;
+    let Store::Sim(store) = &core.cache.store else { panic!("a simulated store") };
+    let checks: Vec<LimitCheck> =
+        ["exact", "coarse"].map(|kind| check(kind, if kind == "exact" { MOST } else { 5_000 })).to_vec();
+    let asked: Vec<Asked> = checks.iter().map(|one| core.asked(one).expect("a check")).collect();
+    let remaining = async || {
+        let look = |one: &Asked| Op::Limit {
+            key: one.check.key.clone(),
+            limit: one.check.limit,
+            action: Action::Peek { cost: 1 },
+        };
+        let replies = core.cache.exec(asked.iter().map(look).collect()).await;
+        let told = |reply: StoreResult| match reply {
+            Ok(Reply::Limits(all)) => all[0].quota.remaining,
+            other => panic!("{other:?}"),
+        };
+        replies.into_iter().map(told).collect::<Vec<u32>>()
+    };
+    for round in 1..5 {
+        for _ in 0..3 {
+            let told = core.cache.limits.decide(&asked, core.cache.clock.now_ms(), || false);
+            assert!(told.is_some_and(|told| told.iter().all(Told::admits)));
+        }
+        store.script([Fault::LoseReply, Fault::LoseReply, Fault::LoseRequest, Fault::LoseReply]);
+        core.cache.wake_guard();
+        while !core.cache.counts_limits() || store.left() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(remaining().await, [MOST - 3 * round, 5_000 - 3 * round], "round {round}");
+    }
 }
 
 #[tokio::test]

@@ -25,6 +25,16 @@ pub struct Local {
     foreign_until_ms: u64,
     /// Admitted without the store: when and how much.
     unsent: Vec<(u64, u32)>,
+    /// The same, of which nobody knows whether the store was told. Nearly always none.
+    doubted: Vec<News>,
+}
+
+/// What the store is to be told of a key at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct News {
+    /// Under which the store notes that it was told, so that the same is never counted twice.
+    pub(super) mark: u64,
+    pub(super) admitted: Vec<(u64, u32)>,
 }
 
 impl Local {
@@ -150,38 +160,35 @@ impl Local {
     /// Whether nothing is known any more that counts at `now_ms`, and nothing has to be told.
     pub(super) fn is_over(&mut self, limit: &Limit, now_ms: u64) -> bool {
         let peek = Action::Peek { cost: 1 };
-        self.unsent.is_empty()
+        !self.has_unsent()
             && self.foreign_until_ms <= now_ms
             && apply(&mut self.own, limit, &peek, now_ms.max(1)).evaluation.quota.reset_ms == 0
     }
 
     /// Bytes beside those of the struct itself.
     pub(super) fn bytes(&self) -> usize {
-        self.own.capacity() + self.unsent.capacity() * size_of::<(u64, u32)>()
+        let moments = |all: &Vec<(u64, u32)>| all.capacity() * size_of::<(u64, u32)>();
+        let doubted = self.doubted.iter().map(|news| moments(&news.admitted)).sum::<usize>();
+        self.own.capacity() + moments(&self.unsent) + self.doubted.capacity() * size_of::<News>() + doubted
     }
 
     /// Whether the store has to be told something.
     pub fn has_unsent(&self) -> bool {
-        !self.unsent.is_empty()
+        !self.unsent.is_empty() || !self.doubted.is_empty()
     }
 
-    /// What the store has to be told, once.
-    pub(super) fn take_unsent(&mut self) -> Vec<(u64, u32)> {
-        std::mem::take(&mut self.unsent)
-    }
-
-    /// The store may not have been told.
-    pub(super) fn put_back(&mut self, limit: &Limit, unsent: Vec<(u64, u32)>) {
-        let grain_ms = grain_ms(limit);
-        let later = std::mem::replace(&mut self.unsent, unsent);
-        for (at, count) in later {
-            match self.unsent.last_mut() {
-                Some((last, sum)) if *last / grain_ms == at / grain_ms => {
-                    (*last, *sum) = (at, sum.saturating_add(count))
-                }
-                _ => self.unsent.push((at, count)),
-            }
+    /// What the store has to be told, once. What is doubted goes first and by itself: it must be the same as before.
+    pub(super) fn take_unsent(&mut self) -> Option<News> {
+        if let Some(news) = self.doubted.pop() {
+            return Some(news);
         }
+        let admitted = std::mem::take(&mut self.unsent);
+        (!admitted.is_empty()).then(|| News { mark: fastrand::u64(..), admitted })
+    }
+
+    /// The store may or may not have been told.
+    pub(super) fn put_back(&mut self, news: News) {
+        self.doubted.push(news);
     }
 }
 
@@ -197,6 +204,10 @@ fn grain_ms(limit: &Limit) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn told(local: &mut Local) -> Vec<(u64, u32)> {
+        local.take_unsent().map(|news| news.admitted).unwrap_or_default()
+    }
 
     fn limit(most: u32) -> Limit {
         Limit::new(most, 1_000).expect("a limit")
@@ -248,7 +259,7 @@ mod tests {
         assert_eq!(decide(4, 1_099).decision, Decision::Deny { retry_after_ms: 1 });
         assert_eq!(decide(4, 1_100).decision, Decision::Allow);
         assert_eq!(decide(1, 1_150).decision, Decision::Deny { retry_after_ms: 50 });
-        assert_eq!(local.take_unsent(), [(200, 1), (1_100, 4)]);
+        assert_eq!(told(&mut local), [(200, 1), (1_100, 4)]);
     }
 
     #[test]
@@ -284,7 +295,7 @@ mod tests {
             let charged = if told.decision == Decision::Allow { 2 } else { 0 };
             assert_eq!(told.quota.remaining, before - charged);
         }
-        assert_eq!(local.take_unsent(), [(2, 4)], "within a 64th of the window it is one moment");
+        assert_eq!(told(&mut local), [(2, 4)], "within a 64th of the window it is one moment");
     }
 
     #[test]
@@ -315,6 +326,6 @@ mod tests {
         assert!(matches!(local.decide(&limit(2), 2, 1, 160).decision, Decision::Deny { .. }));
         local.reset();
         assert_eq!(local.decide(&limit(2), 2, 2, 190).decision, Decision::Allow);
-        assert_eq!(local.take_unsent(), [(190, 2)]);
+        assert_eq!(told(&mut local), [(190, 2)]);
     }
 }

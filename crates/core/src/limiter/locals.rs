@@ -9,9 +9,9 @@ use std::collections::HashMap;
 
 use crate::base::key::Key;
 
-use super::local::Local;
+use super::local::{Local, News};
 use super::merge::Aged;
-use super::{Action, Answer, Limit};
+use super::{Answer, Limit};
 
 /// Keys looked at when room is needed.
 const SAMPLE: usize = 64;
@@ -25,14 +25,19 @@ pub struct Unsent {
     pub key: Key,
     /// For the command.
     pub limit: Limit,
-    admitted: Vec<(u64, u32)>,
+    news: News,
 }
 
 impl Unsent {
+    /// Under which the store notes that it was told: the same news have the same one, however often they are sent.
+    pub fn mark(&self) -> u64 {
+        self.news.mark
+    }
+
     /// To be sent at `now_ms` of the same clock.
-    pub fn action(&self, now_ms: u64) -> Action {
+    pub fn aged(&self, now_ms: u64) -> Vec<Aged> {
         let aged = |(at, count): &(u64, u32)| Aged { age_ms: now_ms.saturating_sub(*at), count: *count };
-        Action::Merge(self.admitted.iter().map(aged).collect())
+        self.news.admitted.iter().map(aged).collect()
     }
 }
 
@@ -124,7 +129,12 @@ impl Locals {
     }
 
     fn queue(&mut self, key: &Key) {
-        let Some(at) = self.index.get(key).copied() else { return };
+        if let Some(at) = self.index.get(key) {
+            self.queue_at(*at);
+        }
+    }
+
+    fn queue_at(&mut self, at: usize) {
         let slot = &mut self.slots[at];
         if slot.local.has_unsent() && slot.queued.is_none() {
             slot.queued = Some(self.waiting.len());
@@ -224,26 +234,31 @@ impl Locals {
     /// News for the store, of `moments` or a few more. The store may be trusted when this is empty and everything
     /// taken before has arrived.
     pub fn take_unsent(&mut self, moments: usize) -> Vec<Unsent> {
-        let (mut taken, mut sum) = (Vec::new(), 0);
+        let (mut taken, mut sum, mut more) = (Vec::new(), 0, Vec::new());
         while sum < moments {
             let Some(at) = self.waiting.pop() else { break };
             let slot = &mut self.slots[at];
             slot.queued = None;
             let before = slot.bytes();
-            let admitted = slot.local.take_unsent();
+            let news = slot.local.take_unsent();
             self.bytes = self.bytes - before + slot.bytes();
-            if !admitted.is_empty() {
-                sum += admitted.len();
-                taken.push(Unsent { key: slot.key.clone(), limit: slot.limit, admitted });
+            if let Some(news) = news {
+                sum += news.admitted.len();
+                taken.push(Unsent { key: slot.key.clone(), limit: slot.limit, news });
+            }
+            if slot.local.has_unsent() {
+                more.push(at);
             }
         }
+        // Not before the store has taken what was doubted of the key.
+        more.into_iter().for_each(|at| self.queue_at(at));
         taken
     }
 
-    /// It did not arrive, or nobody knows: it will be sent again.
+    /// It did not arrive, or nobody knows: it will be sent again, as it is.
     pub fn put_back(&mut self, unsent: Unsent, now_ms: u64) {
-        let Unsent { key, limit, admitted } = unsent;
-        self.with(&key, &limit, now_ms, |local| local.put_back(&limit, admitted));
+        let Unsent { key, limit, news } = unsent;
+        self.with(&key, &limit, now_ms, |local| local.put_back(news));
         self.queue(&key);
     }
 
@@ -299,7 +314,7 @@ mod tests {
         assert_eq!(locals.forgotten(), 0);
         let mut taken = locals.take_unsent(20);
         assert_eq!(taken.len(), 20);
-        assert_eq!(taken[0].action(15), Action::Merge(vec![Aged { age_ms: 10, count: 1 }]));
+        assert_eq!(taken[0].aged(15), [Aged { age_ms: 10, count: 1 }]);
         locals.put_back(taken.pop().expect("one of twenty"), 5);
         assert!(locals.has_unsent());
         assert_eq!(locals.take_unsent(usize::MAX).len(), 13);
@@ -325,30 +340,47 @@ mod tests {
             locals.decide(&key(1), &limit, 1_000, 1, 10 + now);
         }
         let told = locals.take_unsent(usize::MAX);
-        let moments = told.iter().map(|one| one.admitted.len()).max();
+        let moments = told.iter().map(|one| one.news.admitted.len()).max();
         assert!(moments <= Some(66), "{moments:?}");
-        let sum: u32 = told.iter().flat_map(|one| &one.admitted).map(|(_, count)| count).sum();
+        let sum: u32 = told.iter().flat_map(|one| &one.news.admitted).map(|(_, count)| count).sum();
         assert!((1_000..=1_002).contains(&sum), "nothing is lost: {sum}");
     }
 
     #[test]
-    fn what_did_not_arrive_is_sent_again_with_what_came_since() {
+    fn what_did_not_arrive_is_sent_again_as_it_was_before_what_came_since() {
         let (mut locals, limit) = (Locals::new(4, ROOM), Limit::new(9, 1_000).expect("a limit"));
         locals.decide(&key(1), &limit, 9, 2, 5);
-        let taken = locals.take_unsent(9).pop().expect("one key");
+        let first = locals.take_unsent(9).pop().expect("one key");
+        let mark = first.mark();
         locals.decide(&key(1), &limit, 9, 3, 48);
-        locals.put_back(taken, 48);
-        let all = locals.take_unsent(9);
-        assert_eq!(all.len(), 1);
-        let expected = [Aged { age_ms: 45, count: 2 }, Aged { age_ms: 2, count: 3 }];
-        assert_eq!(all[0].action(50), Action::Merge(expected.to_vec()));
+        locals.put_back(first, 48);
+        for _ in 0..3 {
+            let mut again = locals.take_unsent(9);
+            let again = again.pop().filter(|_| again.is_empty()).expect("nothing else of this key");
+            assert_eq!((again.mark(), again.aged(50)), (mark, vec![Aged { age_ms: 45, count: 2 }]));
+            locals.put_back(again, 50);
+        }
+        assert_eq!(locals.take_unsent(9).len(), 1, "this time it arrived");
+        let later = locals.take_unsent(9).pop().expect("what came since");
+        assert_ne!(later.mark(), mark);
+        assert_eq!(later.aged(50), [Aged { age_ms: 2, count: 3 }]);
+        assert!(!locals.has_unsent() && locals.take_unsent(9).is_empty());
+        assert_eq!(
+            locals.bytes(),
+            locals.slots.iter().map(Slot::bytes).sum::<usize>(),
+            "the account is right"
+        );
     }
 
     /// The store admits so much of a key at once.
     fn heard(locals: &mut Locals, key: &Key, limit: &Limit, count: u32, now_ms: u64) {
         let runs = [Run { cost: 1, count }];
-        let done =
-            crate::limiter::apply(&mut Vec::new(), limit, &Action::Consume(runs[..].into()), now_ms + 9);
+        let done = crate::limiter::apply(
+            &mut Vec::new(),
+            limit,
+            &crate::limiter::Action::Consume(runs[..].into()),
+            now_ms + 9,
+        );
         locals.with(key, limit, now_ms, |local| local.heard(limit, &runs, &done.evaluation, now_ms));
     }
 

@@ -2,7 +2,7 @@
 //! by age, so clocks of different machines are never compared.
 //!
 //! Invariant: what is merged counts at least until a window after it was admitted. The way of the message only makes
-//! it younger. A merge that is sent twice charges twice: it may deny, never admit.
+//! it younger. The same news are counted once, however often they are sent: the store notes their mark, see `store::Op::Tell`.
 
 use super::coarse::Bucket;
 use super::layout::{STAMP, packed, search, u48};

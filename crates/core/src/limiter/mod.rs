@@ -49,6 +49,15 @@ pub const BLOCK_MS: u64 = 10 * 366 * 86_400_000;
 /// Runs of equal cost in one evaluation: two arguments each, far below what a command may carry.
 pub const RUNS: usize = 64;
 
+/// For how long the store remembers that it was told something, at most: far longer than it takes to send it again. When it is
+/// told once more after that, it may count it twice, which can only deny.
+pub const NOTED_MS: u64 = 3_600_000;
+
+/// For how long the store remembers that it was told something of a limit.
+pub fn noted_ms(limit: &Limit) -> u64 {
+    limit.window_ms.min(NOTED_MS)
+}
+
 /// How a limit is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Form {

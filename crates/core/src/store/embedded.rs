@@ -75,6 +75,7 @@ impl Embedded {
     pub fn exec(&self, op: &Op) -> StoreResult {
         match op {
             Op::Limit { key, limit, action } => self.limit(key, limit, action),
+            Op::Tell { key, limit, mark, aged } => self.tell(key, limit, *mark, aged),
             Op::LimitAll(checks) => self.check_all(checks),
             other => Ok(self.apply(other)),
         }
@@ -176,7 +177,7 @@ impl Embedded {
                 }
                 Reply::Done(true)
             }
-            Op::Limit { .. } | Op::LimitAll(_) | Op::Announce(_) => Reply::Done(true),
+            Op::Limit { .. } | Op::Tell { .. } | Op::LimitAll(_) | Op::Announce(_) => Reply::Done(true),
         }
     }
 

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use crate::base::key::Key;
 #[cfg(doc)]
 use crate::base::limits;
-use crate::limiter::{Action, Check, Evaluations, Limit};
+use crate::limiter::{Action, Aged, Check, Evaluations, Limit};
 
 pub use members::{FINER, Member};
 pub use walk::{Size, Walk};
@@ -62,6 +62,8 @@ pub enum Op {
     Untag { tag: Key, seen: Vec<Member> },
     /// Do something to a limit, at the store's own time. Never sent twice by the store.
     Limit { key: Key, limit: Limit, action: Action },
+    /// Charge a limit, without asking, what was admitted elsewhere; once for each mark, however often it is sent.
+    Tell { key: Key, limit: Limit, mark: u64, aged: Vec<Aged> },
     /// Check several limits of one slot, each key once: charged to all of them, or to none.
     LimitAll(Vec<Check>),
     /// Tell everybody who listens: the channel, a newline, the message.
@@ -87,7 +89,8 @@ impl Op {
             | Op::Replace { key, .. }
             | Op::Release { key, .. }
             | Op::Put { key, .. }
-            | Op::Limit { key, .. } => Some(key),
+            | Op::Limit { key, .. }
+            | Op::Tell { key, .. } => Some(key),
             Op::LimitAll(checks) => checks.first().map(|check| &check.key),
             Op::Announce(_) => None,
         }
@@ -108,7 +111,7 @@ pub enum Reply {
     Number(Option<i64>),
     /// `Tagged`.
     Members(Vec<Member>),
-    /// `Limit`: one. `LimitAll`: one per check; when one denies, all of them are those of a peek.
+    /// `Limit`, `Tell`: one. `LimitAll`: one per check; when one denies, all of them are those of a peek.
     Limits(Evaluations),
 }
 

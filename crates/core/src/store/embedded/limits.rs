@@ -3,9 +3,11 @@
 //! Invariant: what a limit admitted is kept, or the operation is refused and nothing changes. Not keeping it, as entries
 //! larger than a shard are not kept, would admit without end.
 
+use bytes::Bytes;
+
 use crate::base::key::Key;
-use crate::limiter::{self, Action, Applied, Change, Check, Limit};
-use crate::store::{Reply, StoreError, StoreResult};
+use crate::limiter::{self, Action, Aged, Applied, Change, Check, Limit};
+use crate::store::{Op, Reply, StoreError, StoreResult};
 use smallvec::smallvec;
 
 use super::{Embedded, OVERHEAD, Shard};
@@ -21,6 +23,17 @@ impl Embedded {
         }
         shard.keep(key, value, &applied, now, self.budget);
         Ok(Reply::Limits(smallvec![applied.evaluation]))
+    }
+
+    pub(super) fn tell(&self, key: &Key, limit: &Limit, mark: u64, aged: &[Aged]) -> StoreResult {
+        let told = key.told(mark);
+        let note = Op::Add { key: told.clone(), value: Bytes::new(), ttl_ms: limiter::noted_ms(limit) };
+        if self.apply(&note) == Reply::Done(false) {
+            return self.limit(key, limit, &Action::Merge(Vec::new()));
+        }
+        self.limit(key, limit, &Action::Merge(aged.to_vec())).inspect_err(|_| {
+            self.apply(&Op::Delete(told));
+        })
     }
 
     pub(super) fn check_all(&self, checks: &[Check]) -> StoreResult {
@@ -74,7 +87,6 @@ mod tests {
     use crate::base::clock::Clock;
     use crate::base::key::Keys;
     use crate::limiter::Run;
-    use crate::store::Op;
     use crate::store::embedded::SHARDS;
 
     fn check(kind: &str, most: u32) -> Check {

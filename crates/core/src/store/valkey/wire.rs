@@ -11,7 +11,7 @@ use redis::{Cmd, Pipeline, Script, ServerError, Value};
 
 use crate::base::codec::HEADER;
 use crate::base::limits;
-use crate::limiter::{Evaluation, Form, Run, script as limits_script};
+use crate::limiter::{Action, Evaluation, Form, Limit, Run, script as limits_script};
 use crate::store::{Member, Op, Reply, StoreError, StoreResult};
 
 use super::{Able, Step, each};
@@ -85,7 +85,7 @@ impl Batch {
         // What a read finds must not be older than what this says of it.
         let mut early = Vec::new();
         for step in steps.iter().filter(|step| matches!(ops[step.op], Op::Left(_))) {
-            early.push(batch.push(ops, step));
+            early.push(batch.push(ops, step, able));
         }
         let mut early = early.into_iter();
         let first_read = batch.len();
@@ -130,7 +130,7 @@ impl Batch {
             }
             let at = match op {
                 Op::Left(_) => early.next().expect("every one of them was sent above"),
-                _ => batch.push(ops, step),
+                _ => batch.push(ops, step, able),
             };
             batch.places.push(Place::Whole(at));
         }
@@ -138,11 +138,11 @@ impl Batch {
     }
 
     /// Adds one command; the number of its reply.
-    fn push(&mut self, ops: &[Op], step: &Step) -> usize {
+    fn push(&mut self, ops: &[Op], step: &Step, able: Able) -> usize {
         if step.asking {
             self.pipeline.add_command(redis::cmd("ASKING"));
         }
-        self.pipeline.add_command(command(&ops[step.op], step.whole_script));
+        self.pipeline.add_command(command(&ops[step.op], step.whole_script, able.together));
         self.pipeline.len() - 1
     }
 
@@ -191,7 +191,7 @@ impl Batch {
     }
 }
 
-fn command(op: &Op, whole_script: bool) -> Cmd {
+fn command(op: &Op, whole_script: bool, together: bool) -> Cmd {
     let mut command;
     if let Some(check) = each::check(op) {
         command = script(&CHECKS, whole_script, 1);
@@ -267,10 +267,22 @@ fn command(op: &Op, whole_script: bool) -> Cmd {
             }
         }
         Op::Limit { key, limit, action } => {
-            let machine = if limit.form() == Form::Ring { &RING } else { &COARSE };
-            command = script(machine, whole_script, 1);
+            command = script(machine(limit), whole_script, 1);
             command.arg(key.bytes());
             limits_script::arguments(limit, action, None, |argument| {
+                command.arg(argument);
+            });
+        }
+        Op::Tell { key, limit, mark, aged } => {
+            let (machine, told) = (machine(limit), key.told(*mark));
+            // A cluster takes both in one command only where they share a slot, and those without an identifier do not.
+            let noted = together || told.slot() == key.slot();
+            command = script(machine, whole_script, 1 + usize::from(noted));
+            command.arg(key.bytes());
+            if noted {
+                command.arg(told.bytes());
+            }
+            limits_script::arguments(limit, &Action::Merge(aged.clone()), None, |argument| {
                 command.arg(argument);
             });
         }
@@ -290,6 +302,10 @@ fn command(op: &Op, whole_script: bool) -> Cmd {
         }
     }
     command
+}
+
+fn machine(limit: &Limit) -> &'static Lua {
+    if limit.form() == Form::Ring { &RING } else { &COARSE }
 }
 
 fn script(lua: &Lua, whole: bool, keys: usize) -> Cmd {
@@ -324,6 +340,9 @@ fn limits_of(op: &Op, value: &Value) -> Option<Vec<Evaluation>> {
     let numbers: Vec<i64> = items.iter().map(number).collect::<Option<_>>()?;
     match op {
         Op::Limit { action, .. } => limits_script::evaluation(action, &numbers).map(|one| vec![one]),
+        Op::Tell { .. } => {
+            limits_script::evaluation(&Action::Merge(Vec::new()), &numbers).map(|one| vec![one])
+        }
         Op::LimitAll(checks) => limits_script::evaluations_of_all(checks.len(), &numbers),
         _ => None,
     }
@@ -377,7 +396,7 @@ fn answer(op: &Op, value: Value) -> Answer {
         (Op::Swap { .. } | Op::Replace { .. } | Op::Release { .. }, Value::Int(done @ 0..=1)) => {
             Ok(Reply::Done(done == 1))
         }
-        (Op::Limit { .. } | Op::LimitAll(_), value) => {
+        (Op::Limit { .. } | Op::Tell { .. } | Op::LimitAll(_), value) => {
             limits_of(op, &value).map(|all| Reply::Limits(all.into())).ok_or_else(nonsense)
         }
         (Op::Delete(_), Value::Int(gone)) => Ok(Reply::Done(gone > 0)),
@@ -441,7 +460,7 @@ pub(super) fn text(value: &Value) -> Option<&str> {
 mod tests {
     use super::*;
     use crate::base::key::{Keys, Namespace};
-    use crate::limiter::{Action, Limit, Run};
+    use crate::limiter::Aged;
 
     const TOGETHER: Able = Able { together: true, msetex: true };
 
@@ -554,6 +573,26 @@ mod tests {
             Answer::Final(Ok(Reply::Limits(all))) => all[0].quota.remaining,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn what_is_told_is_noted_beside_the_limit_unless_that_is_another_slot() {
+        let keys = Keys::new("");
+        let of = |identifier: &str, able: Able| {
+            let (key, limit) = (keys.limit("t", identifier), Limit::new(5, 1_000).expect("a limit"));
+            let op = Op::Tell { key, limit, mark: 7, aged: vec![Aged { age_ms: 1, count: 1 }] };
+            let batch = Batch::new(&[op], &steps(1), able);
+            let arguments = batch.pipeline().cmd_iter().flat_map(|command| command.args_iter());
+            let arguments = arguments.map(|one| match one {
+                redis::Arg::Simple(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+                _ => String::new(),
+            });
+            arguments.skip(2).take(3).collect::<Vec<_>>()
+        };
+        let noted = ["2", "ratelimit:t:{u}", "ratelimit:t:{u}:told:0000000000000007"];
+        assert_eq!(of("u", Able::default()), noted, "the identifier is the hash tag of both");
+        assert_eq!(of("", TOGETHER)[..2], ["2", "ratelimit:t:{}"]);
+        assert_eq!(of("", Able::default()), ["1", "ratelimit:t:{}", "merge"]);
     }
 
     #[test]
