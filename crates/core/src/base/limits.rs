@@ -86,8 +86,8 @@ pub const LIMIT_DENIALS: usize = 65_536;
 /// Rate limits that an instance remembers for the time without a store. Beyond it those go that were not asked for
 /// lately; they start anew when the store goes away.
 pub const LIMIT_KEYS: usize = 131_072;
-/// What they may take together, which is a hundred admissions of each: 6 bytes an admission, some 300 a key. A full
-/// limit of 1,000 is 6 KB, so without this bound an attack from many addresses would take 450 MB.
+/// What they may take together, which is 35 admissions of each: 6 bytes an admission, some 300 a key. A full limit of 1,000
+/// is 6 KB, so without this bound an attack from many addresses would take 800 MB.
 pub const LIMIT_BYTES: usize = 64 << 20;
 /// Moments of admissions that one pipeline tells the store about: at some ten microseconds each well within a deadline.
 pub const LIMIT_MOMENTS: usize = 1_000;

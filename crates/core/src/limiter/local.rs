@@ -25,7 +25,8 @@ pub struct Local {
     foreign_until_ms: u64,
     /// Admitted without the store: when and how much.
     unsent: Vec<(u64, u32)>,
-    /// The same, of which nobody knows whether the store was told. Nearly always none.
+    /// The same, of which nobody knows whether the store was told. Nearly always none; several only if they were taken before the
+    /// first of them was put back.
     doubted: Vec<News>,
 }
 
@@ -180,16 +181,23 @@ impl Local {
     /// What the store has to be told, once. What is doubted goes first and by itself: it must be the same as before.
     pub(super) fn take_unsent(&mut self) -> Option<News> {
         if let Some(news) = self.doubted.pop() {
+            self.doubted.shrink_to_fit();
             return Some(news);
         }
         let admitted = std::mem::take(&mut self.unsent);
-        (!admitted.is_empty()).then(|| News { mark: fastrand::u64(..), admitted })
+        (!admitted.is_empty()).then(|| News { mark: mark(), admitted })
     }
 
     /// The store may or may not have been told.
     pub(super) fn put_back(&mut self, news: News) {
         self.doubted.push(news);
     }
+}
+
+/// From the system: two processes that woke up from one snapshot must not have the same, or the news of one would be taken for
+/// those of the other.
+fn mark() -> u64 {
+    getrandom::u64().unwrap_or_else(|_| fastrand::u64(..))
 }
 
 /// How far apart two admissions may be that the store is told of as one, at the time of the later: so few moments of a

@@ -2,7 +2,8 @@
 //! by age, so clocks of different machines are never compared.
 //!
 //! Invariant: what is merged counts at least until a window after it was admitted. The way of the message only makes
-//! it younger. The same news are counted once, however often they are sent: the store notes their mark, see `store::Op::Tell`.
+//! it younger. News that are sent again are counted once where the store can note their mark, see `store::Op::Tell`; elsewhere twice,
+//! which may deny, never admit.
 
 use super::coarse::Bucket;
 use super::layout::{STAMP, packed, search, u48};

@@ -49,13 +49,10 @@ pub const BLOCK_MS: u64 = 10 * 366 * 86_400_000;
 /// Runs of equal cost in one evaluation: two arguments each, far below what a command may carry.
 pub const RUNS: usize = 64;
 
-/// For how long the store remembers that it was told something, at most: far longer than it takes to send it again. When it is
-/// told once more after that, it may count it twice, which can only deny.
-pub const NOTED_MS: u64 = 3_600_000;
-
-/// For how long the store remembers that it was told something of a limit.
+/// For how long the store remembers that it was told something of a limit: until what it was told is over, with time for a
+/// late answer, but at most an hour. Whoever tells it again after that is counted twice, which can only deny.
 pub fn noted_ms(limit: &Limit) -> u64 {
-    limit.window_ms.min(NOTED_MS)
+    (limit.window_ms + 5_000).min(3_600_000)
 }
 
 /// How a limit is stored.

@@ -1,6 +1,6 @@
 //! The machine inside the server: its texts, its arguments, its reply. No I/O here; `store` sends it.
 //!
-//! One key and one evaluation, hence one slot. `Consume` is never sent twice by itself: when its fate is unknown the
+//! One key, hence one slot. `Consume` is never sent twice by itself: when its fate is unknown the
 //! local memory decides and tells the store later. `Merge` may be sent again, with a second key under which it is noted that it
 //! was done; `Reset` and `Peek` too.
 //!

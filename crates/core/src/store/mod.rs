@@ -62,7 +62,8 @@ pub enum Op {
     Untag { tag: Key, seen: Vec<Member> },
     /// Do something to a limit, at the store's own time. Never sent twice by the store.
     Limit { key: Key, limit: Limit, action: Action },
-    /// Charge a limit, without asking, what was admitted elsewhere; once for each mark, however often it is sent.
+    /// Charge a limit, without asking, what was admitted elsewhere. Sent again under its mark it is charged once, unless an hour has
+    /// passed, or the mark would lie in another slot than the limit and the server refuses that.
     Tell { key: Key, limit: Limit, mark: u64, aged: Vec<Aged> },
     /// Check several limits of one slot, each key once: charged to all of them, or to none.
     LimitAll(Vec<Check>),

@@ -358,3 +358,65 @@ fn encode(answers: &[Answer], form: AnswerForm, numbers: Numbers) -> Result<Byte
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analytics::Live;
+    use crate::base::clock::Clock;
+    use crate::cache::Effect;
+    use crate::config;
+    use crate::store::Reply;
+
+    /// What was said of each data source: who claims its pointer.
+    fn claims(hot: &AnalyticsHot) -> Vec<(i64, Option<u64>)> {
+        let claim = |seen: &Result<Seen, Past>| Some(seen.as_ref().ok()?.live.as_ref()?.claim);
+        hot.sources.iter().map(|(source, seen)| (*source, claim(seen))).collect()
+    }
+
+    /// The pointers of data sources 1 to 3 are asked for; invalidations of some of them begin before that, and of others after.
+    async fn asked(before: &[i64], after: &[i64]) -> (Vec<i64>, Vec<(i64, Option<u64>)>) {
+        let settings = config::load(&[], &serde_json::json!({ "cacheStore": "none" })).expect("settings");
+        let runtime = tokio::runtime::Handle::current();
+        let core = Arc::new(Core::simulated(settings, Clock::fake(1_000), &runtime).expect("a core"));
+        let guarded = core.clone();
+        tokio::spawn(async move { guarded.cache.guard().await });
+        core.cache.ready().await;
+        let invalidated = |sources: &[i64]| {
+            for source in sources {
+                assert!(core.cache.pending.add(&core.live_key(*source), Effect::Delete).is_some());
+            }
+        };
+        invalidated(before);
+        let ask = AnalyticsAsk {
+            questions: [1, 2, 1, 3].map(|source| format!(r#"{{"datasourceId":{source}}}"#)).to_vec(),
+            form: AnswerForm::Columns,
+            numbers: Numbers::Float,
+            fallback: false,
+        };
+        let mut ops = Vec::new();
+        let Plan::Hot(Hot::Analytics(mut hot)) = core.plan_analytics(&ask, &mut ops) else {
+            panic!("the store is to be asked")
+        };
+        let source = |op: &Op| (1..=3).find(|source| op.key() == Some(&core.live_key(*source)));
+        let sent: Vec<i64> = ops.iter().map(|op| source(op).expect("a pointer")).collect();
+        let reply = |source: &i64| Ok(Reply::Bytes(Some(Live::cold(*source as u64).seal().into())));
+        invalidated(after);
+        core.take_analytics(&mut hot, &sent.iter().map(reply).collect::<Vec<_>>());
+        (sent, claims(&hot))
+    }
+
+    #[tokio::test]
+    async fn a_reply_is_of_the_data_source_that_it_was_asked_for() {
+        let said = |known: [bool; 3]| {
+            (1_i64..).zip(known).map(|(source, known)| (source, known.then_some(source as u64))).collect()
+        };
+        for invalid in [&[][..], &[1], &[2], &[3], &[1, 2], &[1, 3], &[1, 2, 3]] {
+            let known = [1, 2, 3].map(|source| !invalid.contains(&source));
+            let others: Vec<i64> = [1, 2, 3].into_iter().filter(|source| !invalid.contains(source)).collect();
+            assert_eq!(asked(invalid, &[]).await, (others, said(known)), "{invalid:?} before");
+            assert_eq!(asked(&[], invalid).await, (vec![1, 2, 3], said(known)), "{invalid:?} in between");
+        }
+        assert_eq!(asked(&[1], &[3]).await, (vec![2, 3], said([false, true, false])));
+    }
+}

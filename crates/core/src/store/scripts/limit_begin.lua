@@ -1,14 +1,15 @@
 -- What limit_ring and limit_coarse begin with: the value, the server's time, the arithmetic of a decision.
--- KEYS[1] the limit; KEYS[2], only of a merge, where it is noted that it was done. ARGV: operation, most, window ms, time in ms ('' = the server's; only tests give one), then
--- cost and count of each run (consume, peek), ms (block), cost and stamp or 0 (reward), packed ages (merge).
+-- KEYS[1] the limit; KEYS[2], only of a merge, where it is noted that it was done. ARGV: operation, most, window ms, time in
+-- ms ('' = the server's; only tests give one), then cost and count of each run (consume, peek), ms (block), cost and stamp
+-- or 0 (reward), packed ages (merge).
 -- Reply: remaining, next ms, reset ms, now, stamp, then admitted and retry ms (-1 = never) of each run.
 local key, op, most, window = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 if op == 'reset' then
   redis.call('DEL', key)
   return {most, 0, 0, 0, 0}
 end
--- It was told before; only the answer was lost.
-if KEYS[2] and redis.call('EXISTS', KEYS[2]) == 1 then return {most, 0, 0, 0, 0} end
+-- There is nothing to merge, or it was merged before and only the answer was lost.
+if KEYS[2] and (ARGV[5] == '' or redis.call('GET', KEYS[2])) then return {most, 0, 0, 0, 0} end
 local value = redis.pcall('GET', key)
 if type(value) == 'table' then
   if not string.find(value.err, 'WRONGTYPE', 1, true) then return value end
@@ -117,7 +118,8 @@ end
 -- before is not noted.
 local function done(reply)
   if placed then redis.call('DEL', key) end
-  if KEYS[2] then redis.call('SET', KEYS[2], '', 'PX', math.min(window, 3600000)) end
+  -- limiter::noted_ms.
+  if KEYS[2] then redis.call('SET', KEYS[2], '', 'PX', math.min(window + 5000, 3600000)) end
   return reply
 end
 

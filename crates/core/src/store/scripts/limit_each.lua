@@ -72,8 +72,9 @@ while at < #KEYS do
       writes[2], writes[last + 1], writes[last + 2] = last / 2 - 1, how, till
       done = redis.pcall(unpack(writes))
     end
-    -- Not known here, or not allowed.
+    -- Not known here, or not allowed: it is not tried again.
     if not done or type(done) == 'table' and done.err then
+      many = 0
       for next = 3, last, 2 do call('SET', writes[next], writes[next + 1], how, till) end
     end
   end

@@ -42,6 +42,10 @@ pub(super) fn gather(ops: &[Op], steps: &[Step]) -> Vec<Vec<usize>> {
                     first.push(place);
                 }
             }
+            // Nobody tells of a limit and checks it in one batch; if anybody did, the order would hold.
+            Op::Tell { key, .. } => {
+                seen.insert(key);
+            }
             Op::LimitAll(checks) => seen.extend(checks.iter().map(|check| &check.key)),
             _ => {}
         }

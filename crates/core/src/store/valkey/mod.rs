@@ -151,6 +151,7 @@ impl Valkey {
                         }
                         replies[step.op] = Some(reply);
                     }
+                    Answer::Unnoted => again.push(Step { unnoted: true, ..step }),
                     Answer::NoScript => again.push(Step { whole_script: true, ..step }),
                     Answer::Apart => {
                         self.apart.store(true, Ordering::Relaxed);
@@ -247,10 +248,12 @@ struct Step {
     asking: bool,
     /// Send the script's text: the server does not know its digest.
     whole_script: bool,
+    /// Leave the note away that the server would not take.
+    unnoted: bool,
 }
 
 impl Step {
     fn first(op: usize) -> Self {
-        Self { op, target: None, asking: false, whole_script: false }
+        Self { op, target: None, asking: false, whole_script: false, unnoted: false }
     }
 }

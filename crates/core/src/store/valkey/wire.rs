@@ -52,6 +52,8 @@ pub(super) enum Answer {
     Redirect { address: String, asking: bool },
     /// The server does not take keys of several slots in one command; it did nothing.
     Apart,
+    /// The server does not take the note beside what it is told; it did nothing.
+    Unnoted,
 }
 
 /// The commands of one pipeline and where each step's answer will be found.
@@ -142,7 +144,7 @@ impl Batch {
         if step.asking {
             self.pipeline.add_command(redis::cmd("ASKING"));
         }
-        self.pipeline.add_command(command(&ops[step.op], step.whole_script, able.together));
+        self.pipeline.add_command(command(&ops[step.op], step, able.together));
         self.pipeline.len() - 1
     }
 
@@ -191,7 +193,8 @@ impl Batch {
     }
 }
 
-fn command(op: &Op, whole_script: bool, together: bool) -> Cmd {
+fn command(op: &Op, step: &Step, together: bool) -> Cmd {
+    let whole_script = step.whole_script;
     let mut command;
     if let Some(check) = each::check(op) {
         command = script(&CHECKS, whole_script, 1);
@@ -276,7 +279,7 @@ fn command(op: &Op, whole_script: bool, together: bool) -> Cmd {
         Op::Tell { key, limit, mark, aged } => {
             let (machine, told) = (machine(limit), key.told(*mark));
             // A cluster takes both in one command only where they share a slot, and those without an identifier do not.
-            let noted = together || told.slot() == key.slot();
+            let noted = !step.unnoted && (together || told.slot() == key.slot());
             command = script(machine, whole_script, 1 + usize::from(noted));
             command.arg(key.bytes());
             if noted {
@@ -427,6 +430,8 @@ fn refused(op: &Op, error: &ServerError) -> Answer {
         "OOM" | "MISCONF" | "NOREPLICAS" => StoreError::WritesRefused,
         // The ACL user lacks a right: that is for an operator to see, not a reason to reconnect.
         "NOPERM" => StoreError::Refused(code_and(error, details)),
+        // Another slot, or one that moves to another node just now and of which only some keys are there.
+        "CROSSSLOT" | "TRYAGAIN" if matches!(op, Op::Tell { .. }) => return Answer::Unnoted,
         // About this command, which has several keys; others are answered.
         "CROSSSLOT" | "TRYAGAIN" => StoreError::Refused(code_and(error, details)),
         "ERR" if details.contains("WRONGTYPE") => StoreError::WrongType,
@@ -578,10 +583,12 @@ mod tests {
     #[test]
     fn what_is_told_is_noted_beside_the_limit_unless_that_is_another_slot() {
         let keys = Keys::new("");
-        let of = |identifier: &str, able: Able| {
+        let tell = |identifier: &str| {
             let (key, limit) = (keys.limit("t", identifier), Limit::new(5, 1_000).expect("a limit"));
-            let op = Op::Tell { key, limit, mark: 7, aged: vec![Aged { age_ms: 1, count: 1 }] };
-            let batch = Batch::new(&[op], &steps(1), able);
+            Op::Tell { key, limit, mark: 7, aged: vec![Aged { age_ms: 1, count: 1 }] }
+        };
+        let sent = |op: Op, steps: &[Step], able: Able| {
+            let batch = Batch::new(&[op], steps, able);
             let arguments = batch.pipeline().cmd_iter().flat_map(|command| command.args_iter());
             let arguments = arguments.map(|one| match one {
                 redis::Arg::Simple(bytes) => String::from_utf8_lossy(bytes).into_owned(),
@@ -589,10 +596,20 @@ mod tests {
             });
             arguments.skip(2).take(3).collect::<Vec<_>>()
         };
+        let of = |identifier: &str, able: Able| sent(tell(identifier), &steps(1), able);
         let noted = ["2", "ratelimit:t:{u}", "ratelimit:t:{u}:told:0000000000000007"];
         assert_eq!(of("u", Able::default()), noted, "the identifier is the hash tag of both");
         assert_eq!(of("", TOGETHER)[..2], ["2", "ratelimit:t:{}"]);
         assert_eq!(of("", Able::default()), ["1", "ratelimit:t:{}", "merge"]);
+        for code in ["CROSSSLOT", "TRYAGAIN"] {
+            let error =
+                redis::parse_redis_value(format!("-{code} refused\r\n").as_bytes()).expect("an error");
+            let batch = Batch::new(&[tell("u")], &steps(1), TOGETHER);
+            let told = batch.answers(&[tell("u")], &steps(1), vec![error]);
+            assert!(matches!(told[..], [Answer::Unnoted]), "{code}: it did nothing, {told:?}");
+        }
+        let again = [Step { unnoted: true, ..Step::first(0) }];
+        assert_eq!(sent(tell("u"), &again, TOGETHER), ["1", "ratelimit:t:{u}", "merge"]);
     }
 
     #[test]
