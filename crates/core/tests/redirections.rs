@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bcos_cache_core::base::key::{Keys, Namespace};
+use bcos_cache_core::limiter::{Aged, Limit};
 use bcos_cache_core::store::valkey::{Mode, Options, Valkey};
 use bcos_cache_core::store::{Op, Reply, StoreError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,12 +16,16 @@ use tokio::net::{TcpListener, TcpStream};
 const ANSWER: u8 = 0;
 const MOVED_TO_ITSELF: u8 = 1;
 const ASK_THE_OTHER: u8 = 2;
+/// The slot moves to the other node: what has all of its keys there is answered, as a real node does.
+const MOVES_AWAY: u8 = 3;
 
 struct Node {
     address: String,
     other: std::sync::Mutex<String>,
     mode: AtomicU8,
     gets: AtomicUsize,
+    /// Numbers of keys of the scripts that were asked for.
+    scripts: std::sync::Mutex<Vec<u8>>,
     asking: AtomicUsize,
     connections: AtomicUsize,
 }
@@ -32,6 +37,7 @@ async fn node() -> Arc<Node> {
         other: std::sync::Mutex::default(),
         mode: AtomicU8::new(ANSWER),
         gets: AtomicUsize::new(0),
+        scripts: std::sync::Mutex::default(),
         asking: AtomicUsize::new(0),
         connections: AtomicUsize::new(0),
     });
@@ -100,6 +106,16 @@ impl Node {
                     _ => "$2\r\nok\r\n".into(),
                 }
             }
+            "EVALSHA" => {
+                let keys = command[2].parse().expect("a number of keys");
+                self.scripts.lock().expect("scripts").push(keys);
+                match self.mode.load(Ordering::SeqCst) {
+                    MOVES_AWAY => format!("-ASK 1 {}\r\n", self.other.lock().expect("other")),
+                    // None of them has come over yet.
+                    _ if keys > 1 => "-TRYAGAIN Multiple keys request during rehashing of slot\r\n".into(),
+                    _ => "*5\r\n:5\r\n:0\r\n:0\r\n:0\r\n:0\r\n".into(),
+                }
+            }
             _ => "+OK\r\n".into(),
         }
     }
@@ -157,4 +173,21 @@ async fn ask_is_followed_once_and_not_remembered() {
         assert_eq!(target.asking.load(Ordering::SeqCst), round, "ASKING goes before the command");
         assert_eq!(asked.gets.load(Ordering::SeqCst), round, "the slot still belongs to the first node");
     }
+}
+
+#[tokio::test]
+async fn what_is_told_of_a_limit_arrives_without_its_note_while_its_slot_moves() {
+    let (asked, target) = (node().await, node().await);
+    *asked.other.lock().expect("other") = target.address.clone();
+    let store = store(&asked);
+    store.probe().await.expect("it answers");
+    asked.mode.store(MOVES_AWAY, Ordering::SeqCst);
+    let key = Keys::new("").limit("login", "somebody");
+    let limit = Limit::new(5, 60_000).expect("a limit");
+    let tell = Op::Tell { key, limit, mark: 7, aged: vec![Aged { age_ms: 10, count: 1 }] };
+    let reply = store.exec(vec![tell]).await.pop();
+    assert!(matches!(reply, Some(Ok(Reply::Limits(_)))), "{reply:?}");
+    assert_eq!(*asked.scripts.lock().expect("scripts"), [2]);
+    assert_eq!(*target.scripts.lock().expect("scripts"), [2, 1], "again, with the limit alone");
+    assert_eq!(target.asking.load(Ordering::SeqCst), 2, "ASKING goes before each of them");
 }
