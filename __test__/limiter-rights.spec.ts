@@ -71,36 +71,39 @@ it.concurrent.each(cases)('$name: the same answers, and every key ends', async (
   }
 });
 
-it.concurrent.each(cases)('$name: what was admitted without it counts once, when it is back', async (given) => {
-  const server = await startValkey({ kind: given.kind });
-  const proxy = await startProxy({ port: server.port });
-  await using engines = new Engines();
-  try {
-    await server.command('ACL', 'SETUSER', 'app', 'on', '>secret', '~*', 'allchannels', ...given.rights);
-    const engine = engines.start({ ...reaching(proxy), ...user });
-    await counted(engine);
-    const people = Array.from({ length: 20 }, () => randomUUID());
-    await proxy.set({ refuseConnections: true });
-    await until('the store is away', async () => (await check(engine, randomUUID())).degraded);
-    for (let turn = 0; turn < 2; turn += 1) {
-      const told = await Promise.all(people.map((whose) => check(engine, whose)));
-      expect([allowed(told), told.every(({ degraded }) => degraded)]).toEqual([people.length, true]);
+it.concurrent.each(cases)(
+  '$name: what was admitted without it counts once, when it is back',
+  async (given) => {
+    const server = await startValkey({ kind: given.kind });
+    const proxy = await startProxy({ port: server.port });
+    await using engines = new Engines();
+    try {
+      await server.command('ACL', 'SETUSER', 'app', 'on', '>secret', '~*', 'allchannels', ...given.rights);
+      const engine = engines.start({ ...reaching(proxy), ...user });
+      await counted(engine);
+      const people = Array.from({ length: 20 }, () => randomUUID());
+      await proxy.set({ refuseConnections: true });
+      await until('the store is away', async () => (await check(engine, randomUUID())).degraded);
+      for (let turn = 0; turn < 2; turn += 1) {
+        const told = await Promise.all(people.map((whose) => check(engine, whose)));
+        expect([allowed(told), told.every(({ degraded }) => degraded)]).toEqual([people.length, true]);
+      }
+      const everybody = await engine.checkGlobalRateLimit(1_000, LONG_SECONDS);
+      expect(everybody).toMatchObject({ allowed: true, degraded: true });
+      await proxy.reset();
+      await counted(engine, RECOVERY_MS);
+      for (const whose of people) {
+        const look = await engine.peekRateLimit('rights', whose, LIMIT, LONG_SECONDS);
+        expect(look).toMatchObject({ current: 2, degraded: false });
+      }
+      expect(await engine.peekRateLimit('global', '', 1_000, LONG_SECONDS)).toMatchObject({ current: 1 });
+      const keys = (await server.command('KEYS', '*')) as string[];
+      const notes = keys.map(String).filter((key) => key.includes(':told:'));
+      expect(notes.length).toBeGreaterThan(people.length);
+      for (const key of keys) expect(Number(await server.command('PTTL', key))).toBeGreaterThan(0);
+    } finally {
+      await proxy.stop();
+      await server.stop();
     }
-    const everybody = await engine.checkGlobalRateLimit(1_000, LONG_SECONDS);
-    expect(everybody).toMatchObject({ allowed: true, degraded: true });
-    await proxy.reset();
-    await counted(engine, RECOVERY_MS);
-    for (const whose of people) {
-      const look = await engine.peekRateLimit('rights', whose, LIMIT, LONG_SECONDS);
-      expect(look).toMatchObject({ current: 2, degraded: false });
-    }
-    expect(await engine.peekRateLimit('global', '', 1_000, LONG_SECONDS)).toMatchObject({ current: 1 });
-    const keys = (await server.command('KEYS', '*')) as string[];
-    const notes = keys.map(String).filter((key) => key.includes(':told:'));
-    expect(notes.length).toBeGreaterThan(people.length);
-    for (const key of keys) expect(Number(await server.command('PTTL', key))).toBeGreaterThan(0);
-  } finally {
-    await proxy.stop();
-    await server.stop();
-  }
-});
+  },
+);
