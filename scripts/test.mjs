@@ -88,7 +88,7 @@ function demo() {
 function bench() {
   const folder = mkdtempSync(join(tmpdir(), 'bcos-bench-'));
   const file = join(folder, 'result.json');
-  const names = ['near', 'store', 'analytics', 'footprint'];
+  const names = ['near', 'store', 'rbac', 'limit', 'analytics', 'footprint'];
   const given = [
     'scripts/bench.mjs',
     '--quick',
