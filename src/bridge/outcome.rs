@@ -117,12 +117,10 @@ unsafe fn told(env: sys::napi_env, all: &[Told]) -> sys::napi_value {
     value
 }
 
-/// A buffer over the bytes themselves when copying them would take longer than a request. Large ones were unpacked or computed
-/// for this answer alone: what the application writes into its buffer must not be what others read.
+/// A buffer over the bytes themselves when copying them would take as long as a request. Those were unpacked or computed for
+/// this answer alone: what the application writes into its buffer must not be what others read.
 unsafe fn buffer(env: sys::napi_env, bytes: &Bytes) -> sys::napi_value {
-    // A copy costs this thread some 60 us a megabyte. Memory that is only lent to JavaScript is freed when the collector gets round
-    // to it, so that every answer needs new pages: at a megabyte that is twice as long.
-    const COPIED: usize = 2 * 1024 * 1024;
+    const COPIED: usize = 64 * 1024;
     let (mut value, mut copy) = (ptr::null_mut(), ptr::null_mut());
     // SAFETY: the caller's promise; the finalizer frees exactly what `into_raw` gave, and the bytes live until then.
     unsafe {

@@ -67,9 +67,9 @@ impl Core {
             (("healthy", ..), Some(raised_ms)) => ("degraded", Some(TOO_MANY.to_owned()), raised_ms),
             (whole, _) => whole,
         };
-        let since = |ms: u64| {
-            iso(self.cache.clock.unix_ms().saturating_sub(self.cache.clock.now_ms().saturating_sub(ms)))
-        };
+        // Looked at once: one moment must read the same wherever it stands.
+        let (unix_ms, now_ms) = (self.cache.clock.unix_ms(), self.cache.clock.now_ms());
+        let since = |ms: u64| iso(unix_ms.saturating_sub(now_ms.saturating_sub(ms)));
         let (entries, bytes, capacity) = self.cache.near.usage();
         let subscription = match (store.component, self.cache.hears()) {
             (Component::Off, _) => "off",
