@@ -327,28 +327,25 @@ describe.each(stores)('$name', (kind) => {
     expect(state.ran).toBe(1);
   });
 
-  it.each([1_000, 65_000, 70_000, 3_500_000])(
-    "of %i bytes is nobody else's buffer",
-    async (size) => {
-      // Whatever this process shares of it: small ones are kept as they are stored, large ones are unpacked each time.
-      const noise = randomBytes(size).toString('base64').slice(0, size);
-      const params = { dataSourceId: randomUUID() };
-      const ask = () =>
-        engine.queryDataSourceWithCache(params, ['a'], async () => ({ data: [noise] }), false, {
-          raw: true,
-        } as const);
-      const said = ({ json }: { json: Buffer }) => JSON.parse(json.toString()).data[0] === noise;
-      for (const told of await Promise.all([ask(), ask(), ask()])) {
-        expect(said(told)).toBe(true);
-        told.json.fill(120);
-      }
-      for (let again = 0; again < 3; again += 1) {
-        const told = await ask();
-        expect(said(told)).toBe(true);
-        told.json.fill(120);
-      }
-    },
-  );
+  it.each([1_000, 65_000, 70_000, 3_500_000])("of %i bytes is nobody else's buffer", async (size) => {
+    // Whatever this process shares of it: small ones are kept as they are stored, large ones are unpacked each time.
+    const noise = randomBytes(size).toString('base64').slice(0, size);
+    const params = { dataSourceId: randomUUID() };
+    const ask = () =>
+      engine.queryDataSourceWithCache(params, ['a'], async () => ({ data: [noise] }), false, {
+        raw: true,
+      } as const);
+    const said = ({ json }: { json: Buffer }) => JSON.parse(json.toString()).data[0] === noise;
+    for (const told of await Promise.all([ask(), ask(), ask()])) {
+      expect(said(told)).toBe(true);
+      told.json.fill(120);
+    }
+    for (let again = 0; again < 3; again += 1) {
+      const told = await ask();
+      expect(said(told)).toBe(true);
+      told.json.fill(120);
+    }
+  });
 
   it('is a response, which a browser need not get twice', async () => {
     const { params, query, state } = source(500, 0);
