@@ -23,7 +23,7 @@ const LEAST =
 interface Case {
   readonly name: string;
   readonly kind: ServerKind;
-  /** Rights of the user, who may otherwise do everything. */
+  /** Rights of the user. */
   readonly rights: readonly string[];
   /** Whether rows are written by MSETEX. */
   readonly writesRows: boolean;
@@ -43,14 +43,19 @@ async function calls(server: Server, command: string): Promise<number> {
   return Number(new RegExp(`cmdstat_${command}:calls=(\\d+)`).exec(stats)?.[1] ?? 0);
 }
 
-const check = (engine: Engine, whose: string, type = 'rights') =>
-  engine.checkRateLimit(type, whose, LIMIT, LONG_SECONDS);
+/** With a user of these rights. */
+async function started({ kind, rights }: Case): Promise<Server> {
+  const server = await startValkey({ kind });
+  await server.command('ACL', 'SETUSER', 'app', 'on', '>secret', '~*', 'allchannels', ...rights);
+  return server;
+}
+
+const check = (engine: Engine, whose: string) => engine.checkRateLimit('rights', whose, LIMIT, LONG_SECONDS);
 
 it.concurrent.each(cases)('$name: the same answers, and every key ends', async (given) => {
-  const server = await startValkey({ kind: given.kind });
+  const server = await started(given);
   await using engines = new Engines();
   try {
-    await server.command('ACL', 'SETUSER', 'app', 'on', '>secret', '~*', 'allchannels', ...given.rights);
     const engine = engines.start({ ...reaching(server), ...user });
     await counted(engine);
     const people = Array.from({ length: 40 }, () => randomUUID());
@@ -74,11 +79,10 @@ it.concurrent.each(cases)('$name: the same answers, and every key ends', async (
 it.concurrent.each(cases)(
   '$name: what was admitted without it counts once, when it is back',
   async (given) => {
-    const server = await startValkey({ kind: given.kind });
+    const server = await started(given);
     const proxy = await startProxy({ port: server.port });
     await using engines = new Engines();
     try {
-      await server.command('ACL', 'SETUSER', 'app', 'on', '>secret', '~*', 'allchannels', ...given.rights);
       const engine = engines.start({ ...reaching(proxy), ...user });
       await counted(engine);
       const people = Array.from({ length: 20 }, () => randomUUID());

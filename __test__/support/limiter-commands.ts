@@ -71,7 +71,7 @@ export class LimiterCommands implements AsyncDisposable {
     const keys = rest.slice(0, Number(count));
     if (!keys[0]?.includes('ratelimit:')) return;
     const action = rest[keys.length] ?? '';
-    // Checks that travel together are packed; what is packed begins with the form of the first one, which is no letter.
+    // Checks that travel together are packed; what is packed begins with 0 or 1, which is no letter.
     const packed = !/^[a-z]/.test(action);
     this.seen.push({ keys, action: packed ? 'consume' : /^(ring|coarse)$/.test(action) ? 'all' : action });
   }

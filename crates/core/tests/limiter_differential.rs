@@ -4,7 +4,6 @@
 //! `BCOS_SCHEDULES` sets how many operations each of them gets.
 #![cfg(unix)]
 
-use smallvec::smallvec;
 use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,6 +20,7 @@ use bcos_cache_core::limiter::{
     },
 };
 use redis::{Cmd, Connection, Pipeline, Value};
+use smallvec::smallvec;
 
 /// A server program: variable, name, folder in `.servers/`, how its version begins, how to get it.
 struct Program(&'static str, &'static str, &'static str, &'static str, &'static str);
@@ -30,7 +30,7 @@ const VALKEY: Program = Program(
     "valkey-server",
     "valkey-9",
     "Valkey server v=",
-    "set BCOS_VALKEY_SERVER to a valkey-server of version 9 or run `node -e \"import('./__test__/servers/binaries.mjs').then(m => m.findValkey())\"`, which fetches one into .servers/",
+    "set BCOS_VALKEY_SERVER to a valkey-server of version 9.1 or later or run `node -e \"import('./__test__/servers/binaries.mjs').then(m => m.findValkey())\"`, which fetches one into .servers/",
 );
 const REDIS: Program = Program(
     "BCOS_REDIS_SERVER",
@@ -126,7 +126,7 @@ struct Loaded {
     forms: [String; 2],
     each: String,
     all: String,
-    /// Whether the next row is written by `MSETEX`, which one server has and the other refuses: by turns.
+    /// Whether the next rows are written by `MSETEX`, by turns: also where the server does not have it and refuses.
     msetex: Cell<bool>,
 }
 

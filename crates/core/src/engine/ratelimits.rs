@@ -6,6 +6,8 @@
 //! Invariant: a check is charged at most once by the store, and never sent twice: when its fate is unknown this
 //! instance decides.
 
+use smallvec::smallvec;
+
 use crate::base::error::{Code, Error};
 use crate::base::key::{Key, Namespace};
 use crate::base::limits;
@@ -16,7 +18,6 @@ use crate::limiter::{
 };
 use crate::store::{Op, Reply, Store, StoreError, StoreResult};
 use crate::telemetry::Tier;
-use smallvec::smallvec;
 
 use super::hot::{Hot, Plan};
 use super::{Core, Outcome, Started};

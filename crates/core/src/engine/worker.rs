@@ -3,13 +3,13 @@
 //!
 //! Invariant: at most `BATCHES_IN_FLIGHT` round trips at once; the queue holds back the rest.
 
-use smallvec::smallvec;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
+use smallvec::smallvec;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::base::error::{Code, Error};

@@ -6,8 +6,9 @@
 //!
 //! Invariant: `split` and `apart` give as many answers as checks were pushed, in that order.
 
-use super::{Answer, Decision, Evaluation, Limit, Quota, RUNS, Run, RunVerdict, Runs};
 use smallvec::smallvec;
+
+use super::{Answer, Decision, Evaluation, Limit, Quota, RUNS, Run, RunVerdict, Runs};
 
 /// Adds a check to those of one key and limit, in order; equal neighbours are one run. False when it would be one run
 /// too many: then it needs an evaluation of its own.

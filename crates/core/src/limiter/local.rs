@@ -6,11 +6,12 @@
 //!   window; and with what others are known to have used at most the limit.
 //! - What was admitted without the store stays unsent until somebody takes it.
 
+use smallvec::smallvec;
+
 use super::coalesce::{self, split};
 use super::coarse::width_ms;
 use super::merge::Aged;
 use super::{Action, Answer, Decision, Evaluation, Form, Limit, Run, Runs, apply, charge, live};
-use smallvec::smallvec;
 
 /// Moments of a window that the store is told of.
 const MOMENTS: u64 = 64;

@@ -6,10 +6,11 @@
 //!
 //! Invariant: a reply of an unexpected shape is none.
 
+use smallvec::smallvec;
+
 use super::merge::oldest_first;
 use super::together::Check;
-use super::{Action, BLOCK_MS, Evaluation, Form, Limit, Quota, Run, RunVerdict, Verdicts};
-use smallvec::smallvec;
+use super::{Action, BLOCK_MS, Evaluation, Evaluations, Form, Limit, Quota, Run, RunVerdict, Verdicts};
 
 /// `limit_ring.lua` behind what both begin with.
 pub const RING: &str = concat!(
@@ -140,9 +141,9 @@ fn pack_row(row: Option<(&Limit, &Run, u16)>, packed: &mut Vec<u8>) {
 pub fn evaluations_of_each<'a>(
     runs: impl ExactSizeIterator<Item = &'a Run>,
     reply: &[u8],
-) -> Option<Vec<Evaluation>> {
+) -> Option<Evaluations> {
     let (time, mut rest) = reply.split_at_checked(TIME)?;
-    let (now_ms, mut all) = (number(time), Vec::with_capacity(runs.len()));
+    let (now_ms, mut all) = (number(time), Evaluations::with_capacity(runs.len()));
     for run in runs {
         let (kind, answers) = rest.split_first()?;
         let (told, others) = answers.split_at_checked(if *kind == 1 { USUAL } else { ANY })?;
@@ -197,14 +198,14 @@ pub fn arguments_of_all(checks: &[Check], time_ms: Option<u64>, mut push: impl F
 }
 
 /// The reply to [`ALL`]; `None` = that is not one.
-pub fn evaluations_of_all(checks: usize, reply: &[i64]) -> Option<Vec<Evaluation>> {
+pub fn evaluations_of_all(checks: usize, reply: &[i64]) -> Option<Evaluations> {
     let each = Action::Peek { cost: 1 };
     let whole = reply.len() == checks * 7;
     reply
         .chunks(7)
         .filter(|_| whole)
         .map(|one| evaluation(&each, one))
-        .collect::<Option<Vec<_>>>()
+        .collect::<Option<Evaluations>>()
         .filter(|_| whole)
 }
 

@@ -2,9 +2,10 @@
 //!
 //! Invariant: when one of them denies, no bytes change.
 
+use smallvec::smallvec;
+
 use super::{Action, Applied, Limit, Run, apply};
 use crate::base::key::Key;
-use smallvec::smallvec;
 
 /// One of the limits of a check.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,11 +4,11 @@
 //! larger than a shard are not kept, would admit without end.
 
 use bytes::Bytes;
+use smallvec::smallvec;
 
 use crate::base::key::Key;
 use crate::limiter::{self, Action, Aged, Applied, Change, Check, Limit};
 use crate::store::{Op, Reply, StoreError, StoreResult};
-use smallvec::smallvec;
 
 use super::{Embedded, OVERHEAD, Shard};
 

@@ -13,7 +13,7 @@ use redis::{Cmd, Value};
 
 use crate::base::key::Key;
 use crate::base::limits;
-use crate::limiter::{Action, Evaluation, Limit, Run, script};
+use crate::limiter::{Action, Evaluations, Limit, Run, script};
 use crate::store::Op;
 
 use super::Step;
@@ -76,7 +76,7 @@ pub(super) fn arguments<'a>(
 pub(super) fn evaluations<'a>(
     value: &Value,
     runs: impl ExactSizeIterator<Item = &'a Run>,
-) -> Option<Vec<Evaluation>> {
+) -> Option<Evaluations> {
     let Value::BulkString(bytes) = value else { return None };
     script::evaluations_of_each(runs, bytes)
 }

@@ -3,15 +3,15 @@
 //! Invariant: a reply of an unexpected shape is `Unavailable`, never a value and never "absent": a
 //! server that answers nonsense is out of service.
 
-use smallvec::smallvec;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
 use redis::{Cmd, Pipeline, Script, ServerError, Value};
+use smallvec::smallvec;
 
 use crate::base::codec::HEADER;
 use crate::base::limits;
-use crate::limiter::{Action, Evaluation, Form, Limit, Run, script as limits_script};
+use crate::limiter::{Action, Evaluations, Form, Limit, Run, script as limits_script};
 use crate::store::{Member, Op, Reply, StoreError, StoreResult};
 
 use super::{Able, Step, each};
@@ -334,7 +334,7 @@ fn checks(ops: &[Op], steps: &[Step], group: &[usize], able: Able) -> Cmd {
 }
 
 /// What a limit's script says.
-fn limits_of(op: &Op, value: &Value) -> Option<Vec<Evaluation>> {
+fn limits_of(op: &Op, value: &Value) -> Option<Evaluations> {
     if let Some((_, _, run)) = each::check(op) {
         return each::evaluations(value, std::iter::once(run));
     }
@@ -342,9 +342,9 @@ fn limits_of(op: &Op, value: &Value) -> Option<Vec<Evaluation>> {
     let number = |item: &Value| if let Value::Int(number) = item { Some(*number) } else { None };
     let numbers: Vec<i64> = items.iter().map(number).collect::<Option<_>>()?;
     match op {
-        Op::Limit { action, .. } => limits_script::evaluation(action, &numbers).map(|one| vec![one]),
+        Op::Limit { action, .. } => limits_script::evaluation(action, &numbers).map(|one| smallvec![one]),
         Op::Tell { .. } => {
-            limits_script::evaluation(&Action::Merge(Vec::new()), &numbers).map(|one| vec![one])
+            limits_script::evaluation(&Action::Merge(Vec::new()), &numbers).map(|one| smallvec![one])
         }
         Op::LimitAll(checks) => limits_script::evaluations_of_all(checks.len(), &numbers),
         _ => None,
@@ -400,7 +400,7 @@ fn answer(op: &Op, value: Value) -> Answer {
             Ok(Reply::Done(done == 1))
         }
         (Op::Limit { .. } | Op::Tell { .. } | Op::LimitAll(_), value) => {
-            limits_of(op, &value).map(|all| Reply::Limits(all.into())).ok_or_else(nonsense)
+            limits_of(op, &value).map(Reply::Limits).ok_or_else(nonsense)
         }
         (Op::Delete(_), Value::Int(gone)) => Ok(Reply::Done(gone > 0)),
         (Op::Announce(_) | Op::Tag { .. } | Op::Untag { .. }, Value::Int(_)) => Ok(Reply::Done(true)),
